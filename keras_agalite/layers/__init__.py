@@ -1,0 +1,7 @@
+"""Memory layers: cells that take one step and layers that take whole sequences."""
+
+from keras_agalite.layers.agalite import AGaLiTe as AGaLiTe
+from keras_agalite.layers.agalite import AGaLiTeBlock as AGaLiTeBlock
+from keras_agalite.layers.agalite import AGaLiTeCell as AGaLiTeCell
+from keras_agalite.layers.gru_gate import GRUGate as GRUGate
+from keras_agalite.layers.memory_rnn import MemoryRNN as MemoryRNN

@@ -1,0 +1,90 @@
+"""The gate that replaces residual connections in GTrXL and AGaLiTe."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def orthogonal() -> keras.initializers.Initializer:
+    """The authors' initial kernels. A new one each time: a Keras initializer
+    returns the same values whenever it is called again."""
+    return keras.initializers.Orthogonal(gain=math.sqrt(2.0))
+
+
+def _orthogonal_blocks(shape: Any, dtype: Any = None) -> Any:
+    """Square orthogonal matrices side by side, each drawn for itself."""
+    rows, columns = shape
+    blocks = [orthogonal()((rows, rows), dtype=dtype) for _ in range(columns // rows)]
+    return ops.concatenate(blocks, axis=1)
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class GRUGate(keras.layers.Layer):
+    """Gates an update into a stream, as a GRU gates its input into its state.
+
+    With `x` the stream and `y` the update:
+
+        r = sigmoid(y W_r + x U_r)
+        z = sigmoid(y W_z + x U_z - b)
+        h = tanh(y W_g + (r * x) U_g)
+        output = (1 - z) * x + z * h
+
+    Parisotto et al., "Stabilizing Transformers for Reinforcement Learning", ICML
+    2020, section 3.2. The bias starts positive, so a new gate lets the stream pass.
+
+    Args:
+        gate_bias: Initial value of `b`.
+
+    Call arguments:
+        stream: Tensor of shape `(..., dim)`.
+        update: Tensor of the same shape.
+
+    Returns:
+        Tensor of the same shape.
+
+    Raises:
+        ValueError: If the two shapes differ in their last axis.
+    """
+
+    def __init__(self, gate_bias: float = 2.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.gate_bias = gate_bias
+
+    def build(self, stream_shape: Any, update_shape: Any) -> None:
+        dim = stream_shape[-1]
+        if update_shape[-1] != dim:
+            raise ValueError(
+                "GRUGate expects a stream and an update of the same width. "
+                f"Received: stream_shape={tuple(stream_shape)}, "
+                f"update_shape={tuple(update_shape)}"
+            )
+        self.update_kernel = self.add_weight(  # W_r, W_z, W_g
+            name="update_kernel", shape=(dim, 3 * dim), initializer=_orthogonal_blocks
+        )
+        self.stream_kernel = self.add_weight(  # U_r, U_z
+            name="stream_kernel", shape=(dim, 2 * dim), initializer=_orthogonal_blocks
+        )
+        self.candidate_kernel = self.add_weight(  # U_g
+            name="candidate_kernel", shape=(dim, dim), initializer=orthogonal()
+        )
+        self.bias = self.add_weight(
+            name="bias",
+            shape=(dim,),
+            initializer=keras.initializers.Constant(self.gate_bias),
+        )
+
+    def call(self, stream: Any, update: Any) -> Any:
+        from_update = ops.split(ops.matmul(update, self.update_kernel), 3, axis=-1)
+        from_stream = ops.split(ops.matmul(stream, self.stream_kernel), 2, axis=-1)
+        r = ops.sigmoid(from_update[0] + from_stream[0])
+        z = ops.sigmoid(from_update[1] + from_stream[1] - self.bias)
+        h = ops.tanh(from_update[2] + ops.matmul(r * stream, self.candidate_kernel))
+        return (1.0 - z) * stream + z * h
+
+    def compute_output_shape(self, stream_shape: Any, update_shape: Any) -> Any:
+        return stream_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "gate_bias": self.gate_bias}

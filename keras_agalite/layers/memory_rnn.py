@@ -1,0 +1,275 @@
+"""An RNN layer that knows where episodes start."""
+
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class MemoryRNN(keras.layers.RNN):
+    """Turns any Keras RNN cell into a memory that knows episode starts.
+
+    Unlike `keras.layers.RNN`, `return_sequences` is True unless told otherwise.
+
+    Where `start` is True the state of that row is emptied before the step is read,
+    so one call may hold several episodes. The state is float32 under every
+    mixed-precision policy (float64 under a float64 policy), zeros are the empty
+    state, and gradients flow through it: running step by step, in chunks of any
+    size or whole gives the same outputs, states and gradients.
+
+    Args:
+        cell: A Keras RNN cell whose states have rank 2, or a list of cells, which
+            is stacked.
+        return_sequences: Whether to return the output of every step.
+        return_state: Whether to return the last state besides the output.
+        stateful: As in `keras.layers.RNN`: keep the last state for the next call.
+        **kwargs: Other arguments of `keras.layers.RNN`. `go_backwards=True` is
+            refused: an episode runs forwards.
+
+    Call arguments:
+        sequences: Tensor of shape `(batch, time, features)`.
+        initial_state: Optional list of state tensors of shape `(batch, size)`, as
+            `initial_state()` and the last call gave them (nested as the cell's
+            states are).
+        start: Optional boolean tensor of shape `(batch, time)`: this step is the
+            first of an episode.
+        mask: Optional boolean tensor of shape `(batch, time)`. Where False, the
+            step is skipped, its start included: the state stays, and the output is
+            the previous one.
+        training: Passed on to the cell.
+
+    Returns:
+        The outputs, of shape `(batch, time, output_size)` (`(batch, output_size)`
+        without `return_sequences`), and with `return_state=True` the tuple
+        `(outputs, *state)`.
+
+    Raises:
+        ValueError: If the input is not of rank 3, or the shape of `start` or the
+            structure of `initial_state` does not fit.
+
+    Example:
+
+    >>> memory = MemoryRNN(keras.layers.GRUCell(32), return_state=True)
+    >>> outputs, state = memory(np.zeros((2, 10, 8)), start=np.zeros((2, 10), bool))
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = True,
+        return_state: bool = False,
+        stateful: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get("go_backwards"):
+            raise ValueError(
+                "A memory runs forwards through an episode. Received: go_backwards=True"
+            )
+        # With autocast, a half-precision policy would round a float32 state.
+        kwargs["autocast"] = False
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            stateful=stateful,
+            **kwargs,
+        )
+
+    @property
+    def state_dtype(self) -> str:
+        """Dtype of the state: float32, or float64 under a float64 policy."""
+        return keras.backend.result_type(self.compute_dtype, "float32")
+
+    def get_initial_state(self, batch_size: Any) -> list[Any]:
+        state = super().get_initial_state(batch_size)
+        return tree.map_structure(lambda s: ops.cast(s, self.state_dtype), state)
+
+    def initial_state(self, batch_size: Any) -> list[Any]:
+        """The empty state: zeros, as a list of tensors `(batch_size, size)`."""
+        return self.get_initial_state(batch_size)
+
+    def build(
+        self,
+        sequences_shape: Any,
+        initial_state_shape: Any = None,
+        start_shape: Any = None,
+    ) -> None:
+        if len(sequences_shape) != 3:
+            raise ValueError(
+                f"{type(self).__name__} expects sequences of shape (batch, time, "
+                f"features). Received: sequences.shape={tuple(sequences_shape)}"
+            )
+        super().build(sequences_shape)
+
+    def call(
+        self,
+        sequences: Any,
+        initial_state: Any = None,
+        start: Any = None,
+        mask: Any = None,
+        training: bool = False,
+    ) -> Any:
+        sequences = ops.cast(sequences, self.compute_dtype)
+        if start is not None:
+            start = ops.cast(start, "bool")
+            self._check_start(sequences.shape, start.shape)
+        if initial_state is None and self.stateful:
+            initial_state = tree.map_structure(lambda v: v.value, self.states)
+        empty = self.get_initial_state(ops.shape(sequences)[0])
+        state = empty
+        if initial_state is not None:
+            state = self._match_state(initial_state, empty)
+        if tree.is_nested(mask):
+            (mask,) = tree.flatten(mask)
+        if mask is not None:
+            mask = ops.cast(mask, "bool")
+
+        last_output, outputs, state = self.inner_loop(
+            sequences=sequences,
+            initial_state=state,
+            mask=mask,
+            training=training,
+            start=start,
+        )
+        state = tree.map_structure(lambda s: ops.cast(s, self.state_dtype), state)
+        if self.stateful:
+            for variable, value in zip(
+                tree.flatten(self.states), tree.flatten(state), strict=True
+            ):
+                variable.assign(value)
+        output = outputs if self.return_sequences else last_output
+        output = ops.cast(output, self.compute_dtype)
+        return (output, *state) if self.return_state else output
+
+    def inner_loop(
+        self,
+        sequences: Any,
+        initial_state: Any,
+        mask: Any,
+        training: bool = False,
+        start: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        """Runs the memory over time; the one place for a fast form.
+
+        Returns:
+            `(last_output, outputs, state)`.
+        """
+        if start is None:
+            start = ops.zeros_like(sequences[:, :, 0])
+        channel = ops.cast(start, sequences.dtype)[:, :, None]
+        loop = keras.layers.RNN(
+            _StartCell(self.cell, training, self.state_dtype),
+            return_sequences=self.return_sequences,
+            unroll=self.unroll,
+            zero_output_for_mask=self.zero_output_for_mask,
+        )
+        cell_state = tree.map_structure(
+            lambda s: ops.cast(s, self.cell.compute_dtype), initial_state
+        )
+        # Draws dropout masks outside the loop, as keras.layers.RNN does.
+        self._maybe_config_dropout_masks(self.cell, sequences[:, 0], cell_state)
+        result = loop.inner_loop(
+            ops.concatenate([sequences, channel], axis=-1),
+            initial_state,
+            mask=mask,
+            training=training,
+        )
+        self._maybe_reset_dropout_masks(self.cell)
+        return result
+
+    def hold_outputs(self, outputs: Any, mask: Any) -> Any:
+        """What Keras returns at masked steps: the previous output, or zeros."""
+        valid = ops.cast(mask, "int32")
+        count = ops.cumsum(valid, axis=1)
+        if not self.zero_output_for_mask:
+            length = ops.shape(outputs)[1]
+            steps = ops.arange(length, dtype="int32")[None, :]
+            # Valid steps in order; the one at count - 1 is the last so far.
+            order = ops.sort(ops.where(mask, steps, length), axis=1)
+            last = ops.take_along_axis(order, ops.maximum(count - 1, 0), axis=1)
+            last = ops.minimum(last, length - 1)
+            outputs = ops.take_along_axis(outputs, last[:, :, None], axis=1)
+            valid = ops.cast(count > 0, "int32")
+        return outputs * ops.cast(valid, outputs.dtype)[:, :, None]
+
+    def compute_output_spec(
+        self,
+        sequences: Any,
+        initial_state: Any = None,
+        start: Any = None,
+        mask: Any = None,
+        training: bool = False,
+    ) -> Any:
+        if start is not None:
+            self._check_start(sequences.shape, start.shape)
+        shapes = self.compute_output_shape(sequences.shape)
+        if not self.return_state:
+            return keras.KerasTensor(shapes, dtype=self.compute_dtype)
+        output, *state = shapes
+        return (
+            keras.KerasTensor(output, dtype=self.compute_dtype),
+            *(self._state_spec(s) for s in state),
+        )
+
+    def _state_spec(self, shape: Any) -> Any:
+        if isinstance(shape, list):
+            return [self._state_spec(s) for s in shape]
+        return keras.KerasTensor(shape, dtype=self.state_dtype)
+
+    def _check_start(self, sequences_shape: Any, start_shape: Any) -> None:
+        expected = tuple(sequences_shape[:2])
+        received = tuple(start_shape)
+        if len(received) != 2 or any(
+            None not in pair and pair[0] != pair[1]
+            for pair in zip(expected, received, strict=True)
+        ):
+            raise ValueError(
+                "`start` must have the shape (batch, time) of the sequences, "
+                f"{expected}. Received: start.shape={received}"
+            )
+
+    def _match_state(self, state: Any, empty: list[Any]) -> Any:
+        state = list(state) if isinstance(state, list | tuple) else [state]
+        flat, sizes = tree.flatten(state), [s.shape[-1] for s in tree.flatten(empty)]
+        received = [tuple(s.shape) for s in flat]
+        if [shape[-1:] for shape in received] != [(size,) for size in sizes]:
+            raise ValueError(
+                "`initial_state` must hold one tensor of shape (batch, size) for "
+                f"each of the sizes {sizes}. Received: shapes {received}"
+            )
+        return tree.pack_sequence_as(
+            empty, [ops.cast(s, self.state_dtype) for s in flat]
+        )
+
+
+class _StartCell:
+    """A cell that empties its state where the last input channel is not zero."""
+
+    def __init__(self, cell: Any, training: bool, state_dtype: str) -> None:
+        self.cell = cell
+        self.state_size = cell.state_size
+        self.output_size = getattr(cell, "output_size", None)
+        self.state_dtype = state_dtype
+        takes_training = isinstance(cell, keras.layers.Layer) and (
+            cell._call_has_training_arg
+        )
+        self.arguments = {"training": training} if takes_training else {}
+
+    def __call__(self, inputs: Any, states: Any) -> tuple[Any, Any]:
+        return self.call(inputs, states)
+
+    def call(self, inputs: Any, states: Any) -> tuple[Any, Any]:
+        start = inputs[:, -1:] > 0
+        states = tree.map_structure(
+            lambda s: ops.cast(
+                ops.where(start, ops.zeros_like(s), s), self.cell.compute_dtype
+            ),
+            states,
+        )
+        output, states = self.cell(inputs[:, :-1], states, **self.arguments)
+        if not tree.is_nested(states):
+            states = [states]
+        return output, tree.map_structure(
+            lambda s: ops.cast(s, self.state_dtype), list(states)
+        )

@@ -1,0 +1,13 @@
+"""Mathematics of the memories as pure functions on any Keras backend.
+
+Each function has a plain NumPy counterpart in `keras_agalite.ops.naive`, which
+is the oracle of its tests.
+"""
+
+from keras_agalite.ops.gated_linear_attention import (
+    agalite_attention as agalite_attention,
+)
+from keras_agalite.ops.gated_linear_attention import (
+    agalite_state_size as agalite_state_size,
+)
+from keras_agalite.ops.linear_recurrence import linear_recurrence as linear_recurrence

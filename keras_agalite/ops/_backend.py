@@ -1,0 +1,49 @@
+"""The one place where the library asks which backend runs."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+SUPPORTED = ("jax", "tensorflow", "torch")
+
+# Steps whose states are recomputed together in the backward pass. A chunk keeps
+# its own states for a moment, the whole sequence keeps one state a chunk.
+CHUNK_SIZE = 16
+
+Step = Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], Any]]
+
+if keras.backend.backend() not in SUPPORTED:
+    raise ValueError(
+        f"keras_agalite runs on the Keras backends {', '.join(SUPPORTED)}. "
+        f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
+    )
+_implementation = importlib.import_module(
+    f"keras_agalite.ops._{keras.backend.backend()}"
+)
+
+
+def scan(step: Step, carry: Sequence[Any], xs: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """Runs `carry, y = step(carry, x)` over time and keeps few carries.
+
+    The backward pass runs each chunk of steps again instead of reading states
+    that the forward pass would have had to keep.
+
+    Args:
+        step: Function of a list of carried tensors and a list of inputs of one
+            time step. It returns the new carry (same shapes and dtypes) and one
+            output tensor, and uses no other tensors.
+        carry: List of tensors.
+        xs: List of tensors of shape `(batch, time, ...)`, time at least 1.
+
+    Returns:
+        A tuple `(ys, carry)`: outputs of shape `(batch, time, ...)` and the carry
+        after the last step.
+    """
+    if xs[0].shape[1] == 1:
+        carry, y = step(carry, [x[:, 0] for x in xs])
+        return keras.ops.expand_dims(y, 1), list(carry)
+    xs = [keras.ops.swapaxes(x, 0, 1) for x in xs]
+    ys, carry = _implementation.scan(step, list(carry), xs, CHUNK_SIZE)
+    return keras.ops.swapaxes(ys, 0, 1), list(carry)

@@ -1,0 +1,27 @@
+"""A scan over time for JAX: `jax.lax.scan` over chunks that are recomputed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def scan(step: Any, carry: Any, xs: Any, chunk_size: int) -> tuple[Any, Any]:
+    """See `keras_agalite.ops._backend.scan`; here time is the first axis."""
+
+    def run(carry: Any, xs: Any) -> tuple[Any, Any]:
+        return jax.lax.scan(step, carry, xs)
+
+    length = xs[0].shape[0]
+    whole = length - length % chunk_size
+    outputs = []
+    if whole:
+        chunks = [
+            x[:whole].reshape(whole // chunk_size, chunk_size, *x.shape[1:]) for x in xs
+        ]
+        carry, ys = jax.lax.scan(jax.checkpoint(run), carry, chunks)
+        outputs.append(ys.reshape(whole, *ys.shape[2:]))
+    if whole < length:
+        carry, ys = run(carry, [x[whole:] for x in xs])
+        outputs.append(ys)
+    return jnp.concatenate(outputs), carry

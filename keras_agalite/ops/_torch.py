@@ -1,0 +1,29 @@
+"""A scan over time for torch: a loop over chunks that are recomputed."""
+
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+
+def scan(step: Any, carry: Any, xs: Any, chunk_size: int) -> tuple[Any, Any]:
+    """See `keras_agalite.ops._backend.scan`; here time is the first axis."""
+
+    def run(carry: Any, xs: Any) -> tuple[Any, Any]:
+        ys = []
+        # unbind, not indexing: the gradient of x[t] is as large as x.
+        for x in zip(*(x.unbind(0) for x in xs), strict=True):
+            carry, y = step(carry, list(x))
+            ys.append(y)
+        return torch.stack(ys), carry
+
+    outputs = []
+    for chunk in zip(*(x.split(chunk_size) for x in xs), strict=True):
+        if torch.is_grad_enabled():
+            ys, carry = checkpoint(
+                run, carry, list(chunk), use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            ys, carry = run(carry, chunk)
+        outputs.append(ys)
+    return torch.cat(outputs), carry

@@ -1,0 +1,193 @@
+"""The read-out of AGaLiTe: gated linear attention with oscillators.
+
+Pramanik et al., "AGaLiTe: Approximate Gated Linear Transformers for Online
+Reinforcement Learning", TMLR 2024, arXiv 2310.15719.
+
+Two facts make the state smaller than the paper's, with the same outputs:
+
+- The frequencies lie evenly on [-pi, pi], both ends in, and cosine is even, so
+  oscillators i and r-1-i are equal. We keep the first `ceil(r / 2)` and let a
+  pair weigh 2.
+- All cosines repeat after `2 (r - 1)` steps (2 for r = 1), so the clock counts
+  modulo that period and the cosines come from a table that is exact at any step.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_agalite.ops import _backend
+
+EPSILON = 1e-5
+
+# Integers up to 2**bits are exact.
+_EXACT_BITS = {"float16": 11, "bfloat16": 8}
+
+
+def oscillators(r: int) -> tuple[np.ndarray, np.ndarray]:
+    """Folded oscillators: cosines of shape `(period, ceil(r/2))` and their weights.
+
+    Row n belongs to the token read after n steps. The official clock starts at 1
+    and is advanced before use, so that token has t = n + 2.
+    """
+    period = 2 * (r - 1) or 2
+    folded = (r + 1) // 2
+    omega = np.linspace(-np.pi, np.pi, r)[:folded]
+    cosines = np.cos(omega * (np.arange(period)[:, None] + 2))
+    weights = np.full(folded, 2.0)
+    if r % 2:
+        weights[-1] = 1.0
+    return cosines, weights
+
+
+def agalite_state_size(num_heads: int, head_dim: int, eta: int, r: int) -> int:
+    """Number of floats that one block carries for one environment."""
+    folded = (r + 1) // 2
+    return num_heads * head_dim * (eta * (folded + 1) + folded) + 1
+
+
+def unpack_agalite_state(
+    state: Any, num_heads: int, head_dim: int, eta: int, r: int
+) -> tuple[Any, Any, Any]:
+    """Splits a state of shape `(batch, size)` into keys, values and clock.
+
+    Returns:
+        `keys` of shape `(batch, folded + 1, heads, eta, head_dim)`, in which the
+        last entry of axis 1 is the normaliser s (an oscillator that stands still),
+        `values` of shape `(batch, folded, heads, head_dim)` and `clock` of shape
+        `(batch,)`: steps since the clock's start.
+    """
+    folded = (r + 1) // 2
+    num_keys = (folded + 1) * num_heads * eta * head_dim
+    keys = ops.reshape(state[:, :num_keys], (-1, folded + 1, num_heads, eta, head_dim))
+    values = ops.reshape(state[:, num_keys:-1], (-1, folded, num_heads, head_dim))
+    return keys, values, state[:, -1]
+
+
+def pack_agalite_state(keys: Any, values: Any, clock: Any) -> Any:
+    """The inverse of `unpack_agalite_state`."""
+    size_keys, size_values = np.prod(keys.shape[1:]), np.prod(values.shape[1:])
+    return ops.concatenate(
+        [
+            ops.reshape(keys, (-1, int(size_keys))),
+            ops.reshape(values, (-1, int(size_values))),
+            clock[:, None],
+        ],
+        axis=1,
+    )
+
+
+def clock_modulus(r: int, dtype: str) -> int:
+    """The largest multiple of the period up to which `dtype` counts exactly."""
+    period = 2 * (r - 1) or 2
+    return max(1, 2 ** _EXACT_BITS.get(dtype, 24) // period) * period
+
+
+def agalite_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    beta: Any,
+    gamma: Any,
+    expansions: Any,
+    state: Any,
+    *,
+    r: int,
+    start: Any = None,
+    mask: Any = None,
+) -> tuple[Any, Any]:
+    """Runs the memory of one AGaLiTe block over a sequence.
+
+    With `k = p_k (x) key`, `q = p_q (x) query`, `g = p_g (x) gamma` (outer
+    products, equations 8 to 13 of the paper):
+
+        vt_i = (1 - beta) * vt_i + cos(w_i t) beta * value       i = 1..r
+        kt_i = (1 - g) * kt_i + cos(w_i t) g * k
+        s    = (1 - g) * s + g * k
+        y    = sum_i vt_i (kt_i . q) / (2 r (s . q) + 1e-5)
+
+    The loop contracts with the query as it goes: no state is kept per time step.
+
+    Args:
+        query: Tensor of shape `(batch, time, heads, head_dim)`, not negative.
+        key: Tensor of the same shape, not negative.
+        value: Tensor of the same shape.
+        beta: Tensor of the same shape, in (0, 1): gate of the values.
+        gamma: Tensor of the same shape, in (0, 1): gate of the keys.
+        expansions: Tuple `(p_q, p_k, p_g)` of tensors of shape
+            `(batch, time, heads, eta)`.
+        state: Tensor of shape `(batch, agalite_state_size(...))`; zeros are the
+            empty memory with the clock at its start.
+        r: Number of oscillators.
+        start: Optional boolean tensor `(batch, time)`: empties the memory before
+            the token is read. The clock runs on.
+        mask: Optional boolean tensor `(batch, time)`: where False, the token is
+            skipped, its start included.
+
+    Returns:
+        A tuple `(y, state)`: `y` of shape `(batch, time, heads, head_dim)`, the
+        state with the shape and dtype it came in. Both are computed in float32 at
+        least.
+    """
+    heads, head_dim = value.shape[2:]
+    eta = expansions[0].shape[-1]
+    state_dtype = keras.backend.standardize_dtype(state.dtype)
+    dtype = keras.backend.result_type(value.dtype, "float32")
+    query, key, value, beta, gamma, *expansions, state = (
+        ops.cast(x, dtype)
+        for x in (query, key, value, beta, gamma, *expansions, state)
+    )
+    keys, values, clock = unpack_agalite_state(state, heads, head_dim, eta, r)
+    cosines, weights = oscillators(r)
+    length = ops.shape(value)[1]
+    # Steps taken before each token, from which its cosines follow.
+    if mask is None:
+        steps = ops.arange(length, dtype="int32")[None, :]
+        total = length
+    else:
+        valid = ops.cast(mask, "int32")
+        steps = ops.cumsum(valid, axis=1) - valid
+        total = ops.sum(valid, axis=1)
+        gate = ops.cast(mask, dtype)[:, :, None, None]
+        # With closed gates a token neither fades nor writes anything.
+        beta, gamma = beta * gate, gamma * gate
+    count = ops.cast(clock, "int32")
+    phases = ops.take(
+        # The last column is the normaliser's: an oscillator that stands still.
+        ops.convert_to_tensor(np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)),
+        ops.mod(count[:, None] + steps, cosines.shape[0]),
+        axis=0,
+    )
+    inputs = [query, key, value, beta, gamma, *expansions, ops.cast(phases, dtype)]
+    if start is not None:
+        if mask is not None:
+            start = ops.logical_and(start, mask)
+        inputs.append(1.0 - ops.cast(start, dtype))
+    scale = 2.0 * r
+
+    def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
+        keys, values = carry
+        q, k, v, b, g, p_q, p_k, p_g, phase, *keep = inputs
+        g = p_g[..., None] * g[..., None, :]
+        new_key = g * (p_k[..., None] * k[..., None, :])
+        key_decay, value_decay = 1.0 - g, 1.0 - b
+        if keep:
+            key_decay = key_decay * keep[0][:, None, None, None]
+            value_decay = value_decay * keep[0][:, None, None]
+        keys = (
+            key_decay[:, None] * keys + phase[:, :, None, None, None] * new_key[:, None]
+        )
+        values = (
+            value_decay[:, None] * values
+            + phase[:, :-1, None, None] * (b * v)[:, None]
+        )
+        read = ops.sum(keys * (p_q[..., None] * q[..., None, :])[:, None], axis=(3, 4))
+        weighted = read[:, :-1] * ops.cast(weights, dtype)[:, None]
+        y = ops.sum(values * weighted[..., None], axis=1)
+        return [keys, values], y / (scale * read[:, -1] + EPSILON)[..., None]
+
+    outputs, (keys, values) = _backend.scan(step, [keys, values], inputs)
+    clock = ops.cast(ops.mod(count + total, clock_modulus(r, state_dtype)), dtype)
+    return outputs, ops.cast(pack_agalite_state(keys, values, clock), state_dtype)

@@ -1,0 +1,50 @@
+"""The gated linear recurrence with episode starts."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_agalite.ops import _backend
+
+
+def linear_recurrence(
+    decay: Any, update: Any, initial_state: Any, start: Any = None
+) -> tuple[Any, Any]:
+    """Computes `h_t = a_t * h_(t-1) + x_t`, emptied where an episode starts.
+
+    A start is a zero in the decay, so it costs nothing and its token still counts.
+
+    Args:
+        decay: Tensor `a` of shape `(batch, time, ...)`.
+        update: Tensor `x` of the same shape.
+        initial_state: Tensor of shape `(batch, ...)`, the state before the first
+            step.
+        start: Optional boolean tensor of shape `(batch, time)`: this step is the
+            first of an episode.
+
+    Returns:
+        A tuple `(states, final_state)` of shapes `(batch, time, ...)` and
+        `(batch, ...)`.
+
+    Raises:
+        ValueError: If the shapes of `decay` and `update` differ.
+    """
+    if tuple(decay.shape) != tuple(update.shape):
+        raise ValueError(
+            "`decay` and `update` must have the same shape. "
+            f"Received: decay.shape={tuple(decay.shape)}, "
+            f"update.shape={tuple(update.shape)}"
+        )
+    if start is not None:
+        keep = 1.0 - ops.cast(start, decay.dtype)
+        decay = decay * ops.reshape(
+            keep, (*ops.shape(keep), *[1] * (len(decay.shape) - 2))
+        )
+
+    def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
+        (state,), (decay, update) = carry, inputs
+        state = decay * state + update
+        return [state], state
+
+    states, (final_state,) = _backend.scan(step, [initial_state], [decay, update])
+    return states, final_state

@@ -1,0 +1,73 @@
+"""NumPy loops in float64: the oracle of every test, short enough to be checked."""
+
+from typing import Any
+
+import numpy as np
+
+
+def linear_recurrence(
+    decay: Any, update: Any, initial_state: Any, start: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """See `keras_agalite.ops.linear_recurrence`."""
+    decay, update, state = (
+        np.asarray(x, np.float64) for x in (decay, update, initial_state)
+    )
+    states = []
+    for t in range(decay.shape[1]):
+        if start is not None:
+            keep = 1.0 - np.asarray(start, np.float64)[:, t]
+            state = state * keep.reshape(-1, *[1] * (state.ndim - 1))
+        state = decay[:, t] * state + update[:, t]
+        states.append(state)
+    return np.stack(states, 1), state
+
+
+def agalite_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    beta: Any,
+    gamma: Any,
+    expansions: Any,
+    tilde_k: Any,
+    tilde_v: Any,
+    s: Any,
+    tick: Any,
+    start: Any = None,
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The official form: all r oscillators, cosines of an ever-growing clock.
+
+    Inputs as in `keras_agalite.ops.agalite_attention`; the state is the authors':
+    `tilde_k (batch, r, heads, eta * head_dim)`, `tilde_v (batch, r, heads,
+    head_dim)`, `s (batch, heads, eta * head_dim)`, `tick (batch,)`, which starts
+    at 1.
+    """
+    query, key, value, beta, gamma, p_q, p_k, p_g, tilde_k, tilde_v, s, tick = (
+        np.asarray(x, np.float64)
+        for x in (query, key, value, beta, gamma, *expansions, tilde_k, tilde_v, s, tick)
+    )
+    r = tilde_k.shape[1]
+    omega = np.linspace(-np.pi, np.pi, r)
+
+    def flat(p: np.ndarray, x: np.ndarray) -> np.ndarray:
+        outer = p[..., :, None] * x[..., None, :]
+        return outer.reshape(*outer.shape[:-2], -1)
+
+    outputs = []
+    for t in range(query.shape[1]):
+        if start is not None:
+            keep = 1.0 - np.asarray(start, np.float64)[:, t, None, None]
+            tilde_k, tilde_v = tilde_k * keep[:, None], tilde_v * keep[:, None]
+            s = s * keep
+        tick = tick + 1.0
+        cos = np.cos(omega * tick[:, None])[:, :, None, None]
+        k, q = flat(p_k[:, t], key[:, t]), flat(p_q[:, t], query[:, t])
+        g, b = flat(p_g[:, t], gamma[:, t]), beta[:, t]
+        tilde_v = (1 - b)[:, None] * tilde_v + cos * (b * value[:, t])[:, None]
+        tilde_k = (1 - g)[:, None] * tilde_k + cos * (g * k)[:, None]
+        s = (1 - g) * s + g * k
+        read = np.einsum("brhf,bhf->brh", tilde_k, q)
+        norm = np.einsum("bhf,bhf->bh", s, q)
+        y = np.einsum("brhd,brh->bhd", tilde_v, read)
+        outputs.append(y / (2 * r * norm + 1e-5)[..., None])
+    return np.stack(outputs, 1), (tilde_k, tilde_v, s, tick)

@@ -1,0 +1,49 @@
+"""Memory policies for partially observable reinforcement learning, in Keras 3.
+
+Importing this registers our gymnasium environments and loads nothing else: names
+below are imported when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from keras_agalite import environments as environments
+from keras_agalite._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from keras_agalite import convert as convert
+    from keras_agalite import layers as layers
+    from keras_agalite import models as models
+    from keras_agalite import ops as ops
+    from keras_agalite.layers import GRU as GRU
+    from keras_agalite.layers import LSTM as LSTM
+    from keras_agalite.layers import AGaLiTe as AGaLiTe
+    from keras_agalite.layers import AGaLiTeCell as AGaLiTeCell
+    from keras_agalite.layers import Memoryless as Memoryless
+    from keras_agalite.layers import MemoryRNN as MemoryRNN
+    from keras_agalite.models import ConvEncoder as ConvEncoder
+    from keras_agalite.models import MemoryPolicy as MemoryPolicy
+    from keras_agalite.models import MLPEncoder as MLPEncoder
+    from keras_agalite.models import ResNetEncoder as ResNetEncoder
+
+_MODULES = ("convert", "layers", "models", "ops")
+_NAMES = {
+    "layers": ("AGaLiTe", "AGaLiTeCell", "GRU", "LSTM", "Memoryless", "MemoryRNN"),
+    "models": ("ConvEncoder", "MLPEncoder", "MemoryPolicy", "ResNetEncoder"),
+}
+_SOURCES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = ["__version__", "environments", *_MODULES, *_SOURCES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"keras_agalite.{name}")
+    if name in _SOURCES:
+        module = importlib.import_module(f"keras_agalite.{_SOURCES[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module 'keras_agalite' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

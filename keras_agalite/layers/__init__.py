@@ -5,3 +5,7 @@ from keras_agalite.layers.agalite import AGaLiTeBlock as AGaLiTeBlock
 from keras_agalite.layers.agalite import AGaLiTeCell as AGaLiTeCell
 from keras_agalite.layers.gru_gate import GRUGate as GRUGate
 from keras_agalite.layers.memory_rnn import MemoryRNN as MemoryRNN
+from keras_agalite.layers.memoryless import Memoryless as Memoryless
+from keras_agalite.layers.memoryless import MemorylessCell as MemorylessCell
+from keras_agalite.layers.recurrent import GRU as GRU
+from keras_agalite.layers.recurrent import LSTM as LSTM

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from keras_agalite.ops.gated_linear_attention import at_least_float32
+
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
 class MemoryRNN(keras.layers.RNN):
@@ -79,7 +81,7 @@ class MemoryRNN(keras.layers.RNN):
     @property
     def state_dtype(self) -> str:
         """Dtype of the state: float32, or float64 under a float64 policy."""
-        return keras.backend.result_type(self.compute_dtype, "float32")
+        return at_least_float32(self.compute_dtype)
 
     def get_initial_state(self, batch_size: Any) -> list[Any]:
         state = super().get_initial_state(batch_size)

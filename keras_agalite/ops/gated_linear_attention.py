@@ -26,6 +26,12 @@ EPSILON = 1e-5
 _EXACT_BITS = {"float16": 11, "bfloat16": 8}
 
 
+def at_least_float32(dtype: Any) -> str:
+    """float64 for float64, else float32 (`keras.backend.result_type` may lower)."""
+    standard = keras.backend.standardize_dtype(dtype)
+    return standard if standard == "float64" else "float32"
+
+
 def oscillators(r: int) -> tuple[np.ndarray, np.ndarray]:
     """Folded oscillators: cosines of shape `(period, ceil(r/2))` and their weights.
 
@@ -131,14 +137,17 @@ def agalite_attention(
         state with the shape and dtype it came in. Both are computed in float32 at
         least.
     """
+    tensors = [
+        ops.convert_to_tensor(x)
+        for x in (query, key, value, beta, gamma, *expansions, state)
+    ]
+    state_dtype = keras.backend.standardize_dtype(tensors[-1].dtype)
+    dtype = at_least_float32(tensors[2].dtype)
+    query, key, value, beta, gamma, *expansions, state = (
+        ops.cast(x, dtype) for x in tensors
+    )
     heads, head_dim = value.shape[2:]
     eta = expansions[0].shape[-1]
-    state_dtype = keras.backend.standardize_dtype(state.dtype)
-    dtype = keras.backend.result_type(value.dtype, "float32")
-    query, key, value, beta, gamma, *expansions, state = (
-        ops.cast(x, dtype)
-        for x in (query, key, value, beta, gamma, *expansions, state)
-    )
     keys, values, clock = unpack_agalite_state(state, heads, head_dim, eta, r)
     cosines, weights = oscillators(r)
     length = ops.shape(value)[1]

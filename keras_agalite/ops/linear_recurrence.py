@@ -29,6 +29,9 @@ def linear_recurrence(
     Raises:
         ValueError: If the shapes of `decay` and `update` differ.
     """
+    decay, update, initial_state = (
+        ops.convert_to_tensor(x) for x in (decay, update, initial_state)
+    )
     if tuple(decay.shape) != tuple(update.shape):
         raise ValueError(
             "`decay` and `update` must have the same shape. "

@@ -1,0 +1,106 @@
+"""T-Maze: remember a cue to the end of a corridor."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+UP, DOWN, LEFT, RIGHT = range(4)
+
+
+class TMaze(gymnasium.Env[np.ndarray, int]):
+    """A corridor with a junction at its end, and a cue that is shown once.
+
+    The first observation says whether to go up or down at the junction. Every step
+    costs 0.1; the right turn at the junction earns 4, the wrong one -1, and either
+    ends the episode. The task is that of Pramanik et al., TMLR 2024, arXiv
+    2310.15719, section 4.1, after Bakker, "Reinforcement Learning with Long
+    Short-Term Memory", NeurIPS 2001.
+
+    Observation: float32 of shape `(2 + position bits + num_distractors,)`. First the
+    cue, (0, 1) for up and (1, 0) for down, in the first observation alone; then the
+    position as a Gray code, 8 bits or as many as the corridor needs; then distractor
+    bits, random but for the first observation, where they are zero.
+
+    Actions: 0 up, 1 down, 2 left, 3 right. Away from the junction, up and down stay.
+
+    `info["success"]` says at the end of an episode whether the turn was right.
+
+    Args:
+        corridor_length: Number of positions; the junction is the last.
+        num_distractors: Number of distractor bits.
+
+    Raises:
+        ValueError: If `corridor_length` is less than 2 or `num_distractors` negative.
+    """
+
+    metadata = {"render_modes": ["ansi"]}
+
+    def __init__(
+        self,
+        corridor_length: int = 10,
+        num_distractors: int = 6,
+        render_mode: str | None = None,
+    ) -> None:
+        if corridor_length < 2:
+            raise ValueError(
+                "`corridor_length` must be at least 2. Received: "
+                f"corridor_length={corridor_length}"
+            )
+        if num_distractors < 0:
+            raise ValueError(
+                "`num_distractors` must not be negative. Received: "
+                f"num_distractors={num_distractors}"
+            )
+        self.corridor_length = corridor_length
+        self.num_distractors = num_distractors
+        self.render_mode = render_mode
+        self.position_bits = max(8, (corridor_length - 1).bit_length())
+        size = 2 + self.position_bits + num_distractors
+        self.observation_space = spaces.Box(0.0, 1.0, (size,), np.float32)
+        self.action_space = spaces.Discrete(4)
+        self.position = 0
+        self.goal = UP
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.position = 0
+        self.goal = int(self.np_random.integers(2))
+        observation = np.zeros(self.observation_space.shape, np.float32)
+        observation[1 - self.goal] = 1.0
+        return observation, {}
+
+    def step(
+        self, action: int
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if not self.action_space.contains(action):
+            raise ValueError(
+                f"`action` must be 0, 1, 2 or 3. Received: action={action!r}"
+            )
+        junction = self.corridor_length - 1
+        terminated = self.position == junction and action in (UP, DOWN)
+        reward, info = -0.1, {}
+        if terminated:
+            success = action == self.goal
+            reward = 4.0 if success else -1.0
+            info = {"success": success}
+        elif self.position < junction:
+            move = {LEFT: -1, RIGHT: 1}.get(int(action), 0)
+            self.position = max(self.position + move, 0)
+        return self._observe(), reward, terminated, False, info
+
+    def _observe(self) -> np.ndarray:
+        gray = self.position ^ (self.position >> 1)
+        bits = [gray >> i & 1 for i in reversed(range(self.position_bits))]
+        distractors = self.np_random.integers(2, size=self.num_distractors)
+        return np.concatenate([[0, 0], bits, distractors]).astype(np.float32)
+
+    def render(self) -> str | None:
+        if self.render_mode != "ansi":
+            return None
+        corridor = ["."] * self.corridor_length
+        corridor[self.position] = "@"
+        return "".join(corridor) + f"+  (goal: {'down' if self.goal else 'up'})"

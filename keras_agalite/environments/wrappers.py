@@ -1,0 +1,53 @@
+"""Wrappers that policies with a memory want."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class PreviousActionReward(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Adds the previous action and reward to the observation.
+
+    The observation becomes a Dict with the keys `observation` (or the keys of an
+    observation that is a Dict already), `previous_action` (one-hot for Discrete and
+    MultiDiscrete, the action itself for Box) and `previous_reward` (shape `(1,)`).
+    Both are zero at the start of an episode.
+
+    Args:
+        env: Environment with a Discrete, MultiDiscrete or Box action space.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        self.nested = isinstance(space, spaces.Dict)
+        parts = dict(space.spaces) if self.nested else {"observation": space}
+        size = spaces.flatdim(env.action_space)
+        taken = {"previous_action", "previous_reward"} & set(parts)
+        if taken:
+            raise ValueError(
+                "Expected an observation without the keys that this wrapper adds. "
+                f"Received: keys={sorted(parts)}"
+            )
+        infinity = np.float32(np.inf)
+        parts["previous_action"] = spaces.Box(-infinity, infinity, (size,), np.float32)
+        parts["previous_reward"] = spaces.Box(-infinity, infinity, (1,), np.float32)
+        self.observation_space = spaces.Dict(parts)
+        self.size = size
+
+    def reset(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        observation, info = self.env.reset(**kwargs)
+        return self._add(observation, np.zeros(self.size), 0.0), info
+
+    def step(self, action: Any) -> tuple[dict[str, Any], Any, bool, bool, Any]:
+        observation, reward, *rest = self.env.step(action)
+        flat = spaces.flatten(self.env.action_space, action)
+        return self._add(observation, flat, reward), reward, *rest
+
+    def _add(self, observation: Any, action: Any, reward: Any) -> dict[str, Any]:
+        parts = dict(observation) if self.nested else {"observation": observation}
+        parts["previous_action"] = np.asarray(action, np.float32)
+        parts["previous_reward"] = np.asarray([reward], np.float32)
+        return parts

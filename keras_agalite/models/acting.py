@@ -1,0 +1,95 @@
+"""The compiled acting path: one call a step on each backend."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+
+def compile_step(policy: Any) -> Callable[[Any, Any, Any], Any]:
+    """Compiles one step of a policy.
+
+    Returns:
+        A function of NumPy observations `(batch, ...)`, a state and NumPy starts
+        `(batch,)`. It returns the parameters of the action distribution `(batch,
+        num_parameters)` and values `(batch,)` as NumPy arrays, and the new state in
+        the backend's tensors. Weights are read anew at each call.
+    """
+
+    def step(observation: Any, state: Any, start: Any) -> Any:
+        observation = tree.map_structure(lambda x: ops.expand_dims(x, 1), observation)
+        out, state = policy(observation, state, ops.expand_dims(start, 1))
+        return out.logits[:, 0], out.value[:, 0], state
+
+    compiled = _COMPILERS[keras.backend.backend()](policy, step)
+
+    def run(observation: Any, state: Any, start: Any) -> Any:
+        logits, value, state = compiled(observation, state, start)
+        return _to_numpy(logits), _to_numpy(value), state
+
+    return run
+
+
+def _to_numpy(x: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(x))
+
+
+def _jax(policy: Any, step: Any) -> Any:
+    import jax
+
+    variables = policy.variables
+
+    @jax.jit
+    def compiled(weights: Any, *inputs: Any) -> Any:
+        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
+            return step(*inputs)
+
+    return lambda *inputs: compiled([v.value for v in variables], *inputs)
+
+
+def _tensorflow(policy: Any, step: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.function(step, autograph=False, reduce_retracing=True)
+
+
+def _torch(policy: Any, step: Any) -> Any:
+    """A traced graph for each batch size, with the weights as inputs."""
+    import torch
+
+    variables = policy.variables
+    graphs: dict[Any, Any] = {}
+
+    def compiled(*inputs: Any) -> Any:
+        device = variables[0].value.device
+        inputs = tree.map_structure(
+            lambda x: torch.as_tensor(x, device=device), inputs
+        )
+        flat = tree.flatten(inputs)
+        weights = [v.value for v in variables]
+        key = tuple((x.shape, x.dtype) for x in flat)
+        with torch.no_grad():
+            if key not in graphs:
+
+                def run(weights: Any, flat: Any) -> Any:
+                    mapping = list(zip(variables, weights, strict=True))
+                    with keras.StatelessScope(mapping):
+                        logits, value, state = step(*tree.pack_sequence_as(inputs, flat))
+                    return logits, value, *tree.flatten(state)
+
+                with warnings.catch_warnings():
+                    # torch.compile gave no result in minutes; a trace takes a second.
+                    warnings.simplefilter("ignore")
+                    graphs[key] = torch.jit.trace(
+                        run, (weights, flat), check_trace=False
+                    )
+            logits, value, *state = graphs[key](weights, flat)
+        return logits, value, tree.pack_sequence_as(inputs[1], state)
+
+    return compiled
+
+
+_COMPILERS = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}

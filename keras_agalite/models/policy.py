@@ -1,0 +1,305 @@
+"""MemoryPolicy: an encoder, a memory and heads behind one interface."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_agalite.layers import MemoryRNN
+from keras_agalite.models.acting import compile_step
+from keras_agalite.models.action_heads import action_head, mlp
+from keras_agalite.models.encoders import Encoder
+from keras_agalite.models.spaces import leaves, space_from_config, space_to_config
+
+
+class PolicyOutput(NamedTuple):
+    """What a policy says of each step.
+
+    Attributes:
+        logits: Parameters of the action distribution, `(batch, time,
+            num_parameters)`, float32: logits for Discrete and MultiDiscrete, mean
+            and log-deviation for Box.
+        value: Value estimate, `(batch, time)`, float32.
+    """
+
+    logits: Any
+    value: Any
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class MemoryPolicy(keras.Model):
+    """An actor-critic policy with a memory, for partially observable environments.
+
+    All weights exist once it is made. Zeros are the empty memory, and `start` says
+    where an episode begins; the state is float32 under every mixed-precision
+    policy.
+
+    Args:
+        encoder: An `Encoder`, which knows the observation space.
+        memory: A `MemoryRNN` such as `AGaLiTe`. It is set to return sequences and
+            states.
+        action_space: Gymnasium space: Discrete, MultiDiscrete or Box.
+        head_units: Width of the hidden layer of the actor and of the critic.
+        head_activation: Activation of these layers.
+
+    Call arguments:
+        observations: Tensor of shape `(batch, time, ...)`, or a dict of them.
+        state: State from the last call; the empty memory if None.
+        start: Optional boolean tensor of shape `(batch, time)`: the observation is
+            the first of an episode.
+
+    Returns:
+        `(out, state)` with `out.logits` and `out.value`, differentiable.
+
+    Raises:
+        ValueError: If a part is of the wrong kind, or an input of the wrong
+            structure or shape.
+
+    Example:
+
+    >>> space = env.observation_space
+    >>> policy = MemoryPolicy(MLPEncoder(space), AGaLiTe(2), env.action_space)
+    >>> state = policy.initial_state(1)
+    >>> observation, _ = env.reset(seed=0)
+    >>> action, state = policy.act(observation[None], state, start=[True])
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        memory: MemoryRNN,
+        action_space: gymnasium.Space[Any],
+        head_units: int = 128,
+        head_activation: str = "tanh",
+        **kwargs: Any,
+    ) -> None:
+        kwargs["autocast"] = False  # the state keeps its dtype
+        super().__init__(**kwargs)
+        if not isinstance(encoder, Encoder):
+            raise ValueError(
+                f"`encoder` must be an Encoder. Received: encoder={encoder!r}"
+            )
+        if not isinstance(memory, MemoryRNN) or memory.stateful:
+            raise ValueError(
+                "`memory` must be a MemoryRNN that is not stateful. Received: "
+                f"memory={memory!r}"
+            )
+        if isinstance(action_space, dict):
+            action_space = space_from_config(action_space)
+        memory.return_sequences = memory.return_state = True
+        self.encoder = encoder
+        self.memory = memory
+        self.head_units = head_units
+        self.head_activation = head_activation
+        dtype = memory.dtype_policy
+        self.actor = action_head(
+            action_space, head_units, head_activation, dtype=dtype, name="actor"
+        )
+        self.critic_hidden, self.critic_output = mlp(
+            head_units, head_activation, 1, dtype
+        )
+        self._build()
+        self._step: Any = None
+        self._noise = np.random.default_rng()
+
+    def _build(self) -> None:
+        self.encoder.build(None)
+        self.memory.build((None, None, self.encoder.output_size))
+        features = self.memory.compute_output_shape(
+            (None, None, self.encoder.output_size)
+        )[0]
+        self.actor.build(features)
+        self.critic_hidden.build(features)
+        self.critic_output.build((*features[:-1], self.head_units))
+        for layer in (self.encoder, self.memory, self.actor):
+            layer.built = True
+        self.built = True
+
+    def build(self, input_shape: Any = None) -> None:
+        """Nothing is left to do: the spaces give all shapes."""
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        return self.encoder.observation_space
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        return self.actor.action_space
+
+    @property
+    def state_size(self) -> list[Any]:
+        """Sizes of the state tensors, as the memory nests them."""
+        return self.memory.state_size
+
+    def initial_state(self, batch_size: int) -> list[Any]:
+        """The empty memory: zeros of shape `(batch_size, size)`."""
+        return self.memory.initial_state(batch_size)
+
+    def call(
+        self,
+        observations: Any,
+        state: Any = None,
+        start: Any = None,
+        training: bool = False,
+    ) -> tuple[PolicyOutput, list[Any]]:
+        first = tree.flatten(observations)[0]
+        batch, length = ops.shape(first)[:2]
+        flat = tree.map_structure(
+            lambda x: ops.reshape(x, (-1, *x.shape[2:])), observations
+        )
+        features = ops.reshape(
+            self.encoder(flat), (batch, length, self.encoder.output_size)
+        )
+        features, *state = self.memory(
+            features, initial_state=state, start=start, training=training
+        )
+        value = self.critic_output(self.critic_hidden(features))
+        out = PolicyOutput(
+            self.actor(features), ops.cast(ops.squeeze(value, -1), "float32")
+        )
+        return out, state
+
+    def act(
+        self,
+        observation: Any,
+        state: Any,
+        start: Any = None,
+        deterministic: bool = False,
+        seed: int | np.random.Generator | None = None,
+    ) -> tuple[np.ndarray, list[Any]]:
+        """Chooses actions for one step, in one compiled call.
+
+        The noise is drawn by NumPy, so that with the same seed every backend chooses
+        the same actions.
+
+        Args:
+            observation: NumPy array of shape `(batch, ...)`, or a dict of them.
+            state: State from `initial_state` or from the last call. It stays valid.
+            start: Optional booleans of shape `(batch,)`: the observation is the
+                first of an episode.
+            deterministic: Take the most likely action instead of drawing one.
+            seed: An int or a `numpy.random.Generator`. In a loop pass a Generator:
+                the same int draws the same noise at every step.
+
+        Returns:
+            `(action, state)`: a NumPy array of shape `(batch, ...)`, Box actions
+            clipped to their bounds, and the new state in the backend's tensors.
+
+        Raises:
+            ValueError: If an observation, a state or a start does not fit.
+        """
+        logits, _, state = self.step(observation, state, start)
+        if deterministic:
+            return self.actor.mode(logits), state
+        if seed is None:
+            noise = self._noise
+        else:
+            noise = np.random.default_rng(seed)  # a Generator passes through
+        return self.actor.sample(logits, noise), state
+
+    def step(
+        self, observation: Any, state: Any, start: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+        """One compiled step without a choice: NumPy `logits`, `value`, and the state.
+
+        Args and errors as in `act`.
+        """
+        observation, batch = self._check_observation(observation)
+        start = np.zeros(batch, bool) if start is None else np.asarray(start, bool)
+        if start.shape != (batch,):
+            raise ValueError(
+                f"`start` must have the shape (batch,) = ({batch},). Received: "
+                f"start.shape={start.shape}"
+            )
+        sizes = [(batch, n) for n in tree.flatten(self.state_size)]
+        shapes = [tuple(x.shape) for x in tree.flatten(state)]
+        if shapes != sizes:
+            raise ValueError(
+                f"`state` must hold tensors of the shapes {sizes}, as "
+                f"initial_state({batch}) does. Received: shapes {shapes}"
+            )
+        if self._step is None:
+            self._step = compile_step(self)
+        return self._step(observation, state, start)
+
+    def _check_observation(self, observation: Any) -> tuple[Any, int]:
+        """Brings an observation into the space's dtypes and structure."""
+        arrays: Any = {}
+        batch = None
+        for path, space in leaves(self.observation_space):
+            try:
+                x = observation
+                for name in path:
+                    x = x[name]
+                x = np.asarray(x, space.dtype)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"`observation` must fit {self.observation_space} with a leading "
+                    f"batch axis. Received: observation={observation!r}"
+                ) from error
+            batch = len(x) if batch is None and x.ndim else batch
+            if x.shape != (batch, *space.shape):
+                where = "/".join(path) or "observation"
+                raise ValueError(
+                    f"`observation` must have the shape (batch, *{space.shape}) with "
+                    f"one batch size. Received: {where}.shape={x.shape}"
+                )
+            if not path:
+                return x, int(batch)
+            part = arrays
+            for name in path[:-1]:
+                part = part.setdefault(name, {})
+            part[path[-1]] = x
+        return arrays, int(batch or 0)
+
+    def sample_observation(self, batch_size: int, seed: int | None = None) -> Any:
+        """A random observation of the right structure, shape `(batch_size, ...)`."""
+        space = gymnasium.vector.utils.batch_space(self.observation_space, batch_size)
+        space.seed(seed)
+        sample = space.sample()
+        if isinstance(sample, dict):
+            return tree.map_structure(np.asarray, dict(sample))
+        return np.asarray(sample)
+
+    def save_to_preset(self, folder: str | Path) -> None:
+        """Writes `config.json` and `model.weights.h5`, which every backend loads.
+
+        Raises:
+            ValueError: If a part of the policy is not of this library.
+        """
+        from keras_agalite.models.presets import save_preset
+
+        save_preset(self, Path(folder))
+
+    @classmethod
+    def from_preset(cls, preset: str | Path) -> "MemoryPolicy":
+        """Loads a policy from the name of a released one or from a folder.
+
+        Raises:
+            ValueError: If there is no such preset, with the list of those there
+                are, or if its files do not fit.
+        """
+        from keras_agalite.models.presets import load_preset
+
+        return load_preset(preset)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "memory": keras.saving.serialize_keras_object(self.memory),
+            "action_space": space_to_config(self.action_space),
+            "head_units": self.head_units,
+            "head_activation": self.head_activation,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        for part in ("encoder", "memory"):
+            config[part] = keras.saving.deserialize_keras_object(
+                config[part], custom_objects=custom_objects
+            )
+        return cls(**config)

@@ -48,6 +48,7 @@ class AGaLiTeBlock(keras.layers.Layer):
         self.head_dim = head_dim
         self.eta = eta
         self.r = r
+        self.supports_masking = True
         self.state_size = agalite_state_size(num_heads, head_dim, eta, r)
 
         def dense(units: int, name: str, activation: str | None = None) -> Any:

@@ -51,6 +51,7 @@ class GRUGate(keras.layers.Layer):
     def __init__(self, gate_bias: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.gate_bias = gate_bias
+        self.supports_masking = True
 
     def build(self, stream_shape: Any, update_shape: Any) -> None:
         dim = stream_shape[-1]

@@ -91,6 +91,12 @@ class MemoryRNN(keras.layers.RNN):
         """The empty state: zeros, as a list of tensors `(batch_size, size)`."""
         return self.get_initial_state(batch_size)
 
+    def reset_state(self) -> None:
+        """Empties the state that `stateful=True` keeps, nested or not."""
+        if self.states is not None:
+            for variable in tree.flatten(self.states):
+                variable.assign(ops.zeros_like(variable.value))
+
     def build(
         self,
         sequences_shape: Any,
@@ -134,7 +140,10 @@ class MemoryRNN(keras.layers.RNN):
             training=training,
             start=start,
         )
-        state = tree.map_structure(lambda s: ops.cast(s, self.state_dtype), state)
+        # Stacked cells return another structure than the one they take.
+        state = tree.pack_sequence_as(
+            empty, [ops.cast(s, self.state_dtype) for s in tree.flatten(state)]
+        )
         if self.stateful:
             for variable, value in zip(
                 tree.flatten(self.states), tree.flatten(state), strict=True

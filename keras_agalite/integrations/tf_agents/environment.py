@@ -1,0 +1,189 @@
+"""Gymnasium environments as TF-Agents environments."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from tf_agents.environments import py_environment
+from tf_agents.specs import array_spec
+from tf_agents.trajectories import time_step as ts
+
+
+def space_to_spec(space: gymnasium.Space[Any], name: str) -> Any:
+    """The TF-Agents array spec of a gymnasium space.
+
+    Raises:
+        ValueError: If the space is not Box, Discrete or MultiDiscrete from 0,
+            MultiBinary, or a Dict of them.
+    """
+    match space:
+        case spaces.Dict():
+            return {k: space_to_spec(v, k) for k, v in space.spaces.items()}
+        case spaces.Box():
+            return array_spec.BoundedArraySpec(
+                space.shape, space.dtype, space.low, space.high, name
+            )
+        case spaces.Discrete() if space.start == 0:
+            return array_spec.BoundedArraySpec((), space.dtype, 0, space.n - 1, name)
+        case spaces.MultiDiscrete() if not space.start.any():
+            return array_spec.BoundedArraySpec(
+                space.shape, space.dtype, 0, space.nvec - 1, name
+            )
+        case spaces.MultiBinary():
+            return array_spec.BoundedArraySpec(space.shape, space.dtype, 0, 1, name)
+    raise ValueError(
+        "Expected a space that is Box, Discrete or MultiDiscrete counted from 0, "
+        f"MultiBinary, or a Dict of them. Received: {name} space={space}"
+    )
+
+
+class GymnasiumEnvironment(py_environment.PyEnvironment):
+    """One or many gymnasium environments as a TF-Agents `PyEnvironment`.
+
+    An episode that terminates ends with discount 0. One that is truncated ends with
+    discount 1, so its last observation keeps its bootstrap value. After a last step
+    the next call of `step` resets, ignores the action and returns a first step, in
+    each row on its own.
+
+    Box actions are clipped to their bounds before the environment sees them.
+
+    Args:
+        env: A `gymnasium.Env`, or a `gymnasium.vector.VectorEnv` whose autoreset
+            mode is `NEXT_STEP` (Gymnasium's default), which makes it batched.
+        seed: Seed of the first reset. Row i of a vector gets `seed + i`.
+
+    Raises:
+        ValueError: If `env` is neither, a space is not supported, or the autoreset
+            mode is another.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any],
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(handle_auto_reset=False)
+        self._vector = isinstance(env, gymnasium.vector.VectorEnv)
+        if not self._vector and not isinstance(env, gymnasium.Env):
+            raise ValueError(
+                "`env` must be a gymnasium.Env or a gymnasium.vector.VectorEnv. "
+                f"Received: env={env!r}"
+            )
+        mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        if self._vector and mode != AutoresetMode.NEXT_STEP:
+            raise ValueError(
+                "The vector environment must reset with AutoresetMode.NEXT_STEP. "
+                f"Received: autoreset_mode={mode}"
+            )
+        self._env = env
+        self._seed = seed
+        self._info: Any = None
+        self._rows = env.num_envs if self._vector else 1
+        single = (
+            (env.single_observation_space, env.single_action_space)
+            if self._vector
+            else (env.observation_space, env.action_space)
+        )
+        self._observation_space, self._action_space = single
+        self._observation_spec = space_to_spec(single[0], "observation")
+        self._action_spec = space_to_spec(single[1], "action")
+        self._finished: list[dict[str, Any]] = []
+        self._returns = np.zeros(self._rows)
+        self._lengths = np.zeros(self._rows, int)
+
+    @property
+    def batched(self) -> bool:
+        return self._vector
+
+    @property
+    def batch_size(self) -> int | None:
+        return self._rows if self._vector else None
+
+    def observation_spec(self) -> Any:
+        return self._observation_spec
+
+    def action_spec(self) -> Any:
+        return self._action_spec
+
+    def get_info(self) -> Any:
+        """Gymnasium's info of the last step."""
+        return self._info
+
+    def seed(self, seed: int | None) -> None:
+        """Sets the seed of the next reset."""
+        self._seed = seed
+
+    def render(self, mode: str = "rgb_array") -> Any:
+        return self._env.render()
+
+    def close(self) -> None:
+        self._env.close()
+
+    def pop_finished_episodes(self) -> list[dict[str, Any]]:
+        """Episodes that ended since the last call, in the order of their end.
+
+        Each has `return`, `length` (steps) and, where the environment's info tells
+        it, `success`.
+        """
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _reset(self) -> ts.TimeStep:
+        observation, self._info = self._env.reset(seed=self._seed)
+        self._seed = None  # the next reset goes on in the same stream
+        self._done = np.zeros(self._rows, bool)
+        self._returns[:] = 0.0
+        self._lengths[:] = 0
+        return ts.restart(self._plain(observation), self.batch_size)
+
+    def _step(self, action: Any) -> ts.TimeStep:
+        if not self._vector and self._done[0]:
+            return self._reset()
+        if isinstance(self._action_space, spaces.Box):
+            action = np.clip(action, self._action_space.low, self._action_space.high)
+        observation, reward, terminated, truncated, self._info = self._env.step(action)
+        first = self._done
+        reward, terminated, truncated = (
+            np.atleast_1d(x) for x in (reward, terminated, truncated)
+        )
+        self._done = terminated | truncated
+        self._count(first, reward)
+        step_type = np.where(self._done, ts.StepType.LAST, ts.StepType.MID)
+        step = ts.TimeStep(
+            np.where(first, ts.StepType.FIRST, step_type).astype(np.int32),
+            np.where(first, 0.0, reward).astype(np.float32),
+            np.where(terminated, 0.0, 1.0).astype(np.float32),
+            self._plain(observation),
+        )
+        if self._vector:
+            return step
+        return step._replace(
+            step_type=step.step_type[0], reward=step.reward[0], discount=step.discount[0]
+        )
+
+    def _plain(self, observation: Any) -> Any:
+        """Arrays of the spec's dtypes; a vector environment may reuse its buffers."""
+        if isinstance(observation, dict):
+            return {
+                k: np.array(v, self._observation_spec[k].dtype)
+                for k, v in observation.items()
+            }
+        return np.array(observation, self._observation_spec.dtype)
+
+    def _count(self, first: np.ndarray, reward: np.ndarray) -> None:
+        self._returns = np.where(first, 0.0, self._returns + reward)
+        self._lengths = np.where(first, 0, self._lengths + 1)
+        success = np.atleast_1d(self._info.get("success", []))
+        for row in np.flatnonzero(self._done):
+            episode = {
+                "return": float(self._returns[row]),
+                "length": int(self._lengths[row]),
+            }
+            if len(success):
+                episode["success"] = bool(success[row])
+            self._finished.append(episode)
+        if not self._vector and self._done[0]:
+            self._returns[:] = 0.0
+            self._lengths[:] = 0

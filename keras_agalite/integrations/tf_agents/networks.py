@@ -1,0 +1,199 @@
+"""A pair of TF-Agents networks over one MemoryPolicy."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+from gymnasium import spaces
+from keras import tree
+from tf_agents.networks import network
+from tf_agents.trajectories import time_step as ts
+from tf_agents.utils import nest_utils
+
+from keras_agalite.models import MemoryPolicy, PolicyOutput
+
+# Far below any logit, and without the NaN that -inf gives in an entropy.
+_IMPOSSIBLE = -1e9
+
+
+def state_spec(policy: MemoryPolicy) -> Any:
+    """The TF-Agents spec of a policy's state; `()` for one without."""
+    dtype = policy.memory.state_dtype
+    spec = tree.map_structure(
+        lambda size: tf.TensorSpec((size,), dtype), list(policy.state_size)
+    )
+    return spec or ()
+
+
+def run_policy(
+    policy: MemoryPolicy,
+    observation: Any,
+    step_type: Any,
+    state: Any,
+    spec: Any,
+    training: bool = False,
+) -> tuple[PolicyOutput, Any]:
+    """Runs a policy on one step `(batch, ...)` or on sequences `(batch, time, ...)`.
+
+    A first step empties the memory, wherever it is. `state=()` is the empty memory.
+    """
+    one_step = nest_utils.get_outer_rank(observation, spec) == 1
+    start = tf.equal(step_type, ts.StepType.FIRST)
+    if one_step:
+        observation = tf.nest.map_structure(lambda x: x[:, None], observation)
+        start = start[:, None]
+    has_state = state is not None and tf.nest.flatten(state)
+    out, state = policy(
+        observation, list(state) if has_state else None, start, training=training
+    )
+    if one_step:
+        out = PolicyOutput(out.logits[:, 0], out.value[:, 0])
+    return out, state or ()
+
+
+def distribution(policy: MemoryPolicy, logits: Any) -> Any:
+    """The TensorFlow Probability distribution of a policy's parameters."""
+    space = policy.action_space
+    match space:
+        case spaces.Discrete():
+            return tfp.distributions.Categorical(logits, dtype=space.dtype)
+        case spaces.MultiDiscrete():
+            sizes = [int(n) for n in space.nvec]
+            parts = [
+                tf.pad(
+                    part,
+                    [[0, 0]] * (part.shape.rank - 1) + [[0, max(sizes) - n]],
+                    constant_values=_IMPOSSIBLE,
+                )
+                for part, n in zip(tf.split(logits, sizes, axis=-1), sizes, strict=True)
+            ]
+            return tfp.distributions.Independent(
+                tfp.distributions.Categorical(tf.stack(parts, -2), dtype=space.dtype), 1
+            )
+    mean, log_std = tf.split(logits, 2, axis=-1)
+    shape = tf.concat([tf.shape(mean)[:-1], space.shape], 0)
+    return tfp.distributions.Independent(
+        tfp.distributions.Normal(
+            tf.reshape(mean, shape), tf.reshape(tf.exp(log_std), shape)
+        ),
+        len(space.shape),
+    )
+
+
+class _PolicyNetwork(network.Network):
+    """What both networks share: the policy, its variables and its state.
+
+    TF-Agents runs on Keras 2 and does not see Keras 3 weights, so the lists of
+    variables are given here.
+    """
+
+    def __init__(
+        self, policy: MemoryPolicy, input_tensor_spec: Any, state: Any, name: str
+    ) -> None:
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "TF-Agents trains on TensorFlow. Received: KERAS_BACKEND="
+                f"{keras.backend.backend()!r}; use MemoryPyPolicy to collect with it"
+            )
+        super().__init__(input_tensor_spec, state, name)
+        self._policy = policy
+
+    @property
+    def policy(self) -> MemoryPolicy:
+        return self._policy
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        return [w.value for w in self._policy.variables]
+
+    @property
+    def trainable_variables(self) -> list[tf.Variable]:
+        return [w.value for w in self._policy.trainable_variables]
+
+    @property
+    def weights(self) -> list[tf.Variable]:
+        return self.variables
+
+    @property
+    def trainable_weights(self) -> list[tf.Variable]:
+        return self.trainable_variables
+
+    @property
+    def non_trainable_weights(self) -> list[tf.Variable]:
+        return [w.value for w in self._policy.non_trainable_variables]
+
+
+class ActorNetwork(_PolicyNetwork):
+    """A MemoryPolicy as a TF-Agents network that gives action distributions.
+
+    Args:
+        policy: The policy, under KERAS_BACKEND=tensorflow.
+        input_tensor_spec: Spec of the observations.
+        name: Name of the network.
+    """
+
+    def __init__(
+        self,
+        policy: MemoryPolicy,
+        input_tensor_spec: Any,
+        name: str = "ActorNetwork",
+    ) -> None:
+        super().__init__(policy, input_tensor_spec, state_spec(policy), name)
+
+    def call(
+        self,
+        observation: Any,
+        step_type: Any = None,
+        network_state: Any = (),
+        training: bool = False,
+    ) -> tuple[Any, Any]:
+        out, state = run_policy(
+            self._policy,
+            observation,
+            step_type,
+            network_state,
+            self.input_tensor_spec,
+            training,
+        )
+        return distribution(self._policy, out.logits), state
+
+
+class ValueNetwork(_PolicyNetwork):
+    """The same policy as a TF-Agents network that gives values.
+
+    Args:
+        policy: The policy, under KERAS_BACKEND=tensorflow.
+        input_tensor_spec: Spec of the observations.
+        has_state: Whether the network carries a state of its own, as TF-Agents' own
+            agents need it. `MemoryPPOAgent` takes values from the actor's run.
+        name: Name of the network.
+    """
+
+    def __init__(
+        self,
+        policy: MemoryPolicy,
+        input_tensor_spec: Any,
+        has_state: bool = True,
+        name: str = "ValueNetwork",
+    ) -> None:
+        state = state_spec(policy) if has_state else ()
+        super().__init__(policy, input_tensor_spec, state, name)
+        self._has_state = has_state
+
+    def call(
+        self,
+        observation: Any,
+        step_type: Any = None,
+        network_state: Any = (),
+        training: bool = False,
+    ) -> tuple[Any, Any]:
+        out, state = run_policy(
+            self._policy,
+            observation,
+            step_type,
+            network_state,
+            self.input_tensor_spec,
+            training,
+        )
+        return out.value, state if self._has_state else ()

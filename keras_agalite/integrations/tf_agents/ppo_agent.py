@@ -1,0 +1,319 @@
+"""PPO for policies with a memory, on TF-Agents' PPOClipAgent.
+
+What differs from TF-Agents' agent:
+
+- each training sequence starts from the state that the rollout had there;
+- actor and critic share one run of the memory, in a loss and in a collected step;
+- an episode that was truncated keeps the value of its last observation;
+- actions are drawn with noise keyed by a seed and the step, so that a run which is
+  resumed repeats the one that was not stopped.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+from tf_agents.agents import tf_agent
+from tf_agents.agents.ppo import (
+    ppo_agent,
+    ppo_clip_agent,
+    ppo_policy,
+    ppo_utils,
+)
+from tf_agents.trajectories import policy_step, trajectory
+from tf_agents.trajectories import time_step as ts
+from tf_agents.utils import common
+
+from keras_agalite.integrations.tf_agents.networks import (
+    ActorNetwork,
+    ValueNetwork,
+    distribution,
+    run_policy,
+)
+from keras_agalite.models import MemoryPolicy
+
+
+class MemoryPPOPolicy(ppo_policy.PPOPolicy):
+    """The collect policy: distribution, value and new state from one run.
+
+    Attributes:
+        collected_steps: Variable that counts calls of `action`; with the seed it
+            keys the noise of the actions.
+    """
+
+    def __init__(self, policy: MemoryPolicy, seed: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # TF-Agents would empty the whole state, the clock of the memory included,
+        # in rollouts but not inside training sequences. The policy does it itself.
+        self._automatic_state_reset = False
+        self._policy = policy
+        self._seed = seed
+        self.collected_steps = tf.Variable(
+            0, dtype=tf.int64, trainable=False, name="collected_steps"
+        )
+
+    def run(
+        self, time_step: ts.TimeStep, policy_state: Any, training: bool = False
+    ) -> tuple[Any, Any, Any]:
+        """Returns the action distribution, the value and the new policy state."""
+        state = policy_state.get("actor_network_state", ()) if policy_state else ()
+        out, state = run_policy(
+            self._policy,
+            time_step.observation,
+            time_step.step_type,
+            state,
+            self.time_step_spec.observation,
+            training,
+        )
+        new_state = {"actor_network_state": state} if policy_state else ()
+        return distribution(self._policy, out.logits), out.value, new_state
+
+    def _distribution(
+        self, time_step: ts.TimeStep, policy_state: Any, training: bool = False
+    ) -> policy_step.PolicyStep:
+        action, value, state = self.run(time_step, policy_state, training)
+        info = {
+            "dist_params": ppo_utils.get_distribution_params(
+                action, legacy_distribution_network=False
+            ),
+            "value_prediction": value,
+        }
+        return policy_step.PolicyStep(action, state, info)
+
+    def _action(
+        self, time_step: ts.TimeStep, policy_state: Any, seed: Any = None
+    ) -> policy_step.PolicyStep:
+        step = self._distribution(time_step, policy_state)
+        count = self.collected_steps.assign_add(1)
+        key = tf.stack([tf.constant(self._seed, tf.int64), count])
+        key = tf.cast(tf.math.floormod(key, 2**31 - 1), tf.int32)
+        return step._replace(action=step.action.sample(seed=key))
+
+
+class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
+    """TF-Agents' PPOClipAgent, right about the memory of a policy.
+
+    Train on minibatches of whole sequences, once each an epoch, with the state that
+    the rollout had at their start:
+
+        experience = agent.preprocess_sequence(experience)   # once a batch
+        agent.train(rows of experience, initial_state=rows of the policy state)
+
+    Wrapped in `tf_agents.utils.common.function`, `train` is traced once.
+
+    Args:
+        time_step_spec: Spec of the environment's time steps.
+        action_spec: Spec of its actions.
+        policy: The policy to train, under KERAS_BACKEND=tensorflow.
+        optimizer: A Keras 2 optimizer (`tf_keras.optimizers`).
+        seed: Seed of the noise of collected actions.
+        importance_ratio_clipping: Epsilon of the clipped objective.
+        **kwargs: Other arguments of `PPOClipAgent`. Here `num_epochs` is 1 a call,
+            observations and rewards are not normalised unless told otherwise, and
+            GAE with TD(lambda) returns is used.
+
+    Raises:
+        ValueError: If an argument is one that this agent sets itself.
+    """
+
+    def __init__(
+        self,
+        time_step_spec: ts.TimeStep,
+        action_spec: Any,
+        policy: MemoryPolicy,
+        optimizer: Any,
+        seed: int = 0,
+        importance_ratio_clipping: float = 0.2,
+        **kwargs: Any,
+    ) -> None:
+        fixed = {"actor_net", "value_net", "compute_value_and_advantage_in_train"}
+        if fixed & set(kwargs):
+            raise ValueError(
+                "MemoryPPOAgent makes its networks from the policy and takes values "
+                f"from the rollout. Received: {sorted(fixed & set(kwargs))}"
+            )
+        observation_spec = time_step_spec.observation
+        actor = ActorNetwork(policy, observation_spec)
+        value = ValueNetwork(policy, observation_spec, has_state=False)
+        defaults = {
+            "num_epochs": 1,
+            "use_gae": True,
+            "use_td_lambda_return": True,
+            "normalize_observations": False,
+            "normalize_rewards": False,
+            "update_normalizers_in_train": False,
+        }
+        super().__init__(
+            time_step_spec,
+            action_spec,
+            optimizer,
+            actor,
+            value,
+            importance_ratio_clipping=importance_ratio_clipping,
+            compute_value_and_advantage_in_train=False,
+            **{**defaults, **kwargs},
+        )
+        if self._observation_normalizer is not None:
+            raise ValueError(
+                "MemoryPPOAgent does not normalise observations: the encoder sees "
+                "what the environment gives. Received: normalize_observations=True"
+            )
+        self._policy_to_train = policy
+        self._initial_state: Any = None
+        # Same specs as TF-Agents' own collect policy, one run instead of two.
+        self._collect_policy = MemoryPPOPolicy(
+            policy,
+            seed,
+            time_step_spec=time_step_spec,
+            action_spec=action_spec,
+            actor_network=actor,
+            value_network=value,
+            clip=False,
+            collect=True,
+        )
+
+    def _train(
+        self, experience: Any, weights: Any = None, initial_state: Any = None
+    ) -> tf_agent.LossInfo:
+        self._initial_state = initial_state
+        try:
+            return super()._train(experience, weights)
+        finally:
+            self._initial_state = None
+
+    def get_loss(
+        self,
+        time_steps: ts.TimeStep,
+        actions: Any,
+        act_log_probs: Any,
+        returns: Any,
+        normalized_advantages: Any,
+        action_distribution_parameters: Any,
+        weights: Any,
+        train_step: Any,
+        debug_summaries: bool,
+        old_value_predictions: Any = None,
+        training: bool = False,
+    ) -> tf_agent.LossInfo:
+        """PPO's loss from one run of the memory over the sequences."""
+        state = self._initial_state
+        if state is None:
+            state = self._collect_policy.get_initial_state(tf.shape(returns)[0])
+        current, values, _ = self._collect_policy.run(time_steps, state, training)
+        policy_loss = self.policy_gradient_loss(
+            time_steps,
+            actions,
+            tf.stop_gradient(act_log_probs),
+            tf.stop_gradient(normalized_advantages),
+            current,
+            weights,
+            debug_summaries,
+        )
+        value_loss = self._value_loss(returns, values, old_value_predictions, weights)
+        zero = tf.zeros_like(policy_loss)
+        l2_loss = zero
+        if self._policy_l2_reg or self._value_function_l2_reg or self._shared_vars_l2_reg:
+            l2_loss = self.l2_regularization_loss(debug_summaries)
+        entropy = tf.cast(current.entropy(), tf.float32)
+        entropy_loss = zero
+        if self._entropy_regularization > 0.0:
+            entropy_loss = self.entropy_regularization_loss(
+                time_steps, entropy, weights, debug_summaries
+            )
+        old = ppo_utils.distribution_from_spec(
+            self._action_distribution_spec, action_distribution_parameters, False
+        )
+        self._summarize(entropy, old.kl_divergence(current), returns, values, weights)
+        return tf_agent.LossInfo(
+            policy_loss + value_loss + l2_loss + entropy_loss,
+            ppo_agent.PPOLossInfo(
+                policy_gradient_loss=policy_loss,
+                value_estimation_loss=value_loss,
+                l2_regularization_loss=l2_loss,
+                entropy_regularization_loss=entropy_loss,
+                kl_penalty_loss=zero,
+                clip_fraction=self._clip_fraction,
+            ),
+        )
+
+    def _value_loss(self, returns: Any, values: Any, old: Any, weights: Any) -> Any:
+        error = tf.math.squared_difference(returns, values)
+        if self._value_clipping > 0.0:
+            clip = self._value_clipping
+            clipped = old + tf.clip_by_value(values - old, -clip, clip)
+            error = tf.maximum(error, tf.math.squared_difference(returns, clipped))
+        if self._aggregate_losses_across_replicas:
+            loss = common.aggregate_losses(
+                per_example_loss=error, sample_weight=weights
+            ).total_loss
+        else:
+            loss = tf.reduce_mean(error * weights)
+        return loss * self._value_pred_loss_coef
+
+    def _summarize(
+        self, entropy: Any, kl: Any, returns: Any, values: Any, weights: Any
+    ) -> None:
+        """Scalars for TensorBoard, averaged over the steps that count."""
+        total = tf.reduce_sum(weights)
+        mean = lambda x: tf.reduce_sum(x * weights) / total  # noqa: E731
+        spread = mean(tf.square(returns - mean(returns)))
+        scalars = {
+            "Losses/entropy": mean(entropy),
+            "Losses/kl_divergence": mean(tf.cast(kl, tf.float32)),
+            "Losses/clip_fraction": self._clip_fraction,
+            "Losses/explained_variance": 1.0
+            - mean(tf.square(returns - values)) / tf.maximum(spread, 1e-8),
+        }
+        for name, value in scalars.items():
+            tf.summary.scalar(name, value, step=self.train_step_counter)
+
+    def compute_return_and_advantage(
+        self, next_time_steps: ts.TimeStep, value_preds: Any
+    ) -> tuple[Any, Any]:
+        """As in TF-Agents, but a truncated episode keeps its bootstrap value.
+
+        TF-Agents multiplies the discount of every last step by zero. Here a step
+        that was truncated (last, with discount 1) first gets the value of the last
+        observation, discounted, added to its reward.
+        """
+        reward = next_time_steps.reward
+        normalizer = self._reward_normalizer
+        if normalizer:
+            reward = normalizer.normalize(
+                reward, center_mean=False, clip_value=self._reward_norm_clipping
+            )
+        truncated = tf.cast(next_time_steps.is_last(), tf.float32)
+        bootstrap = self._discount_factor * next_time_steps.discount * value_preds[:, 1:]
+        # The reward is normalised already: the parent must not do it again.
+        self._reward_normalizer = None
+        try:
+            return super().compute_return_and_advantage(
+                next_time_steps._replace(reward=reward + truncated * bootstrap),
+                value_preds,
+            )
+        finally:
+            self._reward_normalizer = normalizer
+
+    def append_bootstrap(
+        self, experience: trajectory.Trajectory, time_step: ts.TimeStep, state: Any
+    ) -> trajectory.Trajectory:
+        """Adds the frame that gives the last collected step its bootstrap value.
+
+        `preprocess_sequence` needs one frame more than it gives advantages for. The
+        frame is made from what the driver returned; no action is taken.
+
+        Args:
+            experience: Trajectories of shape `(batch, time, ...)`.
+            time_step: The driver's time step after them, `(batch, ...)`.
+            state: The policy state there.
+
+        Returns:
+            Trajectories of shape `(batch, time + 1, ...)`.
+        """
+        peek = self._collect_policy.distribution(time_step, state)
+        action = tf.zeros_like(experience.action[:, 0])
+        frame = trajectory.from_transition(
+            time_step, policy_step.PolicyStep(action, (), peek.info), time_step
+        )
+        return tf.nest.map_structure(
+            lambda x, y: tf.concat([x, y[:, None]], axis=1), experience, frame
+        )

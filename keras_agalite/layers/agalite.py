@@ -157,6 +157,8 @@ class AGaLiTeCell(keras.layers.Layer):
     Call arguments:
         inputs: Tensor of shape `(batch, features)`.
         states: List of `num_layers` tensors of shape `(batch, size)`.
+        start: Optional boolean tensor of shape `(batch,)`: empties the sums, while
+            the clock of the oscillators runs on.
 
     Returns:
         `(output, states)`: the output of shape `(batch, hidden_dim)`.
@@ -225,8 +227,11 @@ class AGaLiTeCell(keras.layers.Layer):
             block.built = True
             shape = (*shape[:-1], self.output_size)
 
-    def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
-        x, states = self.run(ops.expand_dims(inputs, 1), states)
+    def call(
+        self, inputs: Any, states: Any, start: Any = None, training: bool = False
+    ) -> Any:
+        start = None if start is None else ops.expand_dims(start, 1)
+        x, states = self.run(ops.expand_dims(inputs, 1), states, start)
         return ops.squeeze(x, 1), states
 
     def run(

@@ -1,5 +1,6 @@
 """An RNN layer that knows where episodes start."""
 
+import inspect
 from typing import Any
 
 import keras
@@ -22,7 +23,8 @@ class MemoryRNN(keras.layers.RNN):
 
     Args:
         cell: A Keras RNN cell whose states have rank 2, or a list of cells, which
-            is stacked.
+            is stacked. A cell whose `call` takes `start`, of shape `(batch,)`,
+            empties its state itself.
         return_sequences: Whether to return the output of every step.
         return_state: Whether to return the last state besides the output.
         stateful: As in `keras.layers.RNN`: keep the last state for the next call.
@@ -68,6 +70,8 @@ class MemoryRNN(keras.layers.RNN):
             raise ValueError(
                 "A memory runs forwards through an episode. Received: go_backwards=True"
             )
+        if isinstance(cell, list | tuple):
+            cell = keras.layers.StackedRNNCells(cell, dtype=kwargs.get("dtype"))
         # With autocast, a half-precision policy would round a float32 state.
         kwargs["autocast"] = False
         super().__init__(
@@ -84,8 +88,11 @@ class MemoryRNN(keras.layers.RNN):
         return at_least_float32(self.compute_dtype)
 
     def get_initial_state(self, batch_size: Any) -> list[Any]:
-        state = super().get_initial_state(batch_size)
-        return tree.map_structure(lambda s: ops.cast(s, self.state_dtype), state)
+        state = tree.flatten(super().get_initial_state(batch_size))
+        # Stacked cells nest their states more deeply than their state sizes.
+        return tree.pack_sequence_as(
+            self.state_size, [ops.cast(s, self.state_dtype) for s in state]
+        )
 
     def initial_state(self, batch_size: Any) -> list[Any]:
         """The empty state: zeros, as a list of tensors `(batch_size, size)`."""
@@ -140,10 +147,7 @@ class MemoryRNN(keras.layers.RNN):
             training=training,
             start=start,
         )
-        # Stacked cells return another structure than the one they take.
-        state = tree.pack_sequence_as(
-            empty, [ops.cast(s, self.state_dtype) for s in tree.flatten(state)]
-        )
+        state = tree.map_structure(lambda s: ops.cast(s, self.state_dtype), state)
         if self.stateful:
             for variable, value in zip(
                 tree.flatten(self.states), tree.flatten(state), strict=True
@@ -255,7 +259,11 @@ class MemoryRNN(keras.layers.RNN):
 
 
 class _StartCell:
-    """A cell that empties its state where the last input channel is not zero."""
+    """A cell that empties its state where the last input channel is not zero.
+
+    A cell whose `call` takes `start` empties its state itself, and gets it in
+    `state_dtype`.
+    """
 
     def __init__(self, cell: Any, training: bool, state_dtype: str) -> None:
         self.cell = cell
@@ -266,21 +274,23 @@ class _StartCell:
             cell._call_has_training_arg
         )
         self.arguments = {"training": training} if takes_training else {}
+        self.takes_start = "start" in inspect.signature(cell.call).parameters
 
     def __call__(self, inputs: Any, states: Any) -> tuple[Any, Any]:
         return self.call(inputs, states)
 
     def call(self, inputs: Any, states: Any) -> tuple[Any, Any]:
-        start = inputs[:, -1:] > 0
-        states = tree.map_structure(
-            lambda s: ops.cast(
-                ops.where(start, ops.zeros_like(s), s), self.cell.compute_dtype
-            ),
-            states,
-        )
-        output, states = self.cell(inputs[:, :-1], states, **self.arguments)
-        if not tree.is_nested(states):
-            states = [states]
-        return output, tree.map_structure(
-            lambda s: ops.cast(s, self.state_dtype), list(states)
+        start, arguments = inputs[:, -1:] > 0, self.arguments
+        if self.takes_start:
+            arguments = {**arguments, "start": start[:, 0]}
+        else:
+            states = tree.map_structure(
+                lambda s: ops.cast(
+                    ops.where(start, ops.zeros_like(s), s), self.cell.compute_dtype
+                ),
+                states,
+            )
+        output, new_states = self.cell(inputs[:, :-1], states, **arguments)
+        return output, tree.pack_sequence_as(
+            states, [ops.cast(s, self.state_dtype) for s in tree.flatten(new_states)]
         )

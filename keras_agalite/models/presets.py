@@ -62,7 +62,7 @@ def save_preset(policy: MemoryPolicy, folder: Path) -> None:
 
 def load_preset(preset: str | Path) -> MemoryPolicy:
     """See `MemoryPolicy.from_preset`."""
-    folder = _find(preset)
+    folder = find_preset(preset)
     try:
         config = json.loads((folder / CONFIG).read_text())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -105,7 +105,12 @@ def policy_from_config(config: Any) -> MemoryPolicy:
     )
 
 
-def _find(preset: str | Path) -> Path:
+def find_preset(preset: str | Path) -> Path:
+    """The folder of a preset, from its name or path.
+
+    Raises:
+        ValueError: If there is none; the message lists the released ones.
+    """
     folder = Path(preset)
     if str(preset) in released_presets():
         folder = released_folder() / str(preset)

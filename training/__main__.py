@@ -1,0 +1,117 @@
+"""The command line: `python -m training train|evaluate`."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from training.recipe import load_recipe
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser("train", help="train a policy; continue a run")
+    train.add_argument("recipe", help="a TOML file, see training/recipes/")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a key of the recipe; may be given several times",
+    )
+    train.add_argument("--run-dir", type=Path, help="default: runs/<recipe's name>")
+    train.set_defaults(function=_train)
+
+    evaluate = commands.add_parser("evaluate", help="play episodes with a preset")
+    evaluate.add_argument("preset", help="a released policy's name, or a folder")
+    evaluate.add_argument("--episodes", type=_positive, default=200)
+    evaluate.add_argument("--seed", type=int, default=1_000_000)
+    evaluate.add_argument("--sampled", action="store_true", help="draw actions")
+    evaluate.add_argument("--recipe", help="default: the preset's recipe.toml")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    evaluate.set_defaults(function=_evaluate)
+
+    options = parser.parse_args(arguments)
+    try:
+        options.function(options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, received {number}")
+    return number
+
+
+def _train(options: Any) -> None:
+    recipe = load_recipe(options.recipe, options.overrides)
+    run_dir = options.run_dir or Path("runs") / recipe.name
+    _open_run(recipe.to_toml(), run_dir)
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from training.engines import tf_agents
+
+    tf_agents.check_backend()
+    result = tf_agents.train(recipe, run_dir)
+    _show(result)
+    print(f"written to {run_dir}")
+
+
+def _open_run(text: str, run_dir: Path) -> None:
+    """Writes the recipe into a new run; a run is continued with its own recipe."""
+    file = run_dir / "recipe.toml"
+    if file.is_file():
+        before = dict(line.split(" = ", 1) for line in _lines(file.read_text()))
+        after = dict(line.split(" = ", 1) for line in _lines(text))
+        changed = {k for k in before | after if before.get(k) != after.get(k)}
+        # A run may go on for longer than it was first asked to.
+        if changed - {"total_steps"}:
+            raise ValueError(
+                f"The run {run_dir} was made with another recipe: choose another "
+                f"--run-dir, or remove it. Received: changed {sorted(changed)}"
+            )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def _lines(text: str) -> list[str]:
+    """Lines `key = value`, with the name of their table before the key."""
+    lines, table = [], ""
+    for line in text.splitlines():
+        if line.startswith("["):
+            table = line.strip("[]") + "."
+        elif line:
+            lines.append(table + line)
+    return lines
+
+
+def _evaluate(options: Any) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from keras_agalite import MemoryPolicy
+    from training.evaluate import evaluate, preset_recipe
+
+    policy = MemoryPolicy.from_preset(options.preset)
+    recipe = load_recipe(options.recipe or preset_recipe(options.preset))
+    result = evaluate(policy, recipe, options.episodes, options.seed, options.sampled)
+    _show(result)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _show(result: dict[str, Any]) -> None:
+    for key, value in result.items():
+        if not isinstance(value, list | dict):
+            print(f"{key:>15}: {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

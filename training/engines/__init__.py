@@ -1,0 +1,1 @@
+"""Engines: programs that train a policy from a recipe."""

@@ -1,0 +1,113 @@
+"""Evaluation of a policy in its environment, on any backend."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_agalite import MemoryPolicy
+from training.build import make_environments
+from training.recipe import Recipe
+
+MAX_PARALLEL = 64
+
+
+def evaluate(
+    policy: MemoryPolicy,
+    recipe: Recipe,
+    episodes: int,
+    seed: int,
+    sampled: bool = False,
+) -> dict[str, Any]:
+    """Plays whole episodes; episode i is the environment's with seed `seed + i`.
+
+    Args:
+        policy: The policy.
+        recipe: Says which environment.
+        episodes: Number of episodes.
+        seed: Seed of the first episode, and of the noise when sampled.
+        sampled: Draw actions instead of taking the most likely ones.
+
+    Returns:
+        A dict with `success_rate` (where the environment tells success),
+        `mean_return`, `std_return`, `mean_length`, `episodes`, `seed`, ... and the
+        lists `returns` and `successes` in the order of the seeds.
+    """
+    played: list[dict[str, Any]] = []
+    noise = np.random.default_rng(seed)
+    for first in range(seed, seed + episodes, MAX_PARALLEL):
+        seeds = range(first, min(first + MAX_PARALLEL, seed + episodes))
+        played += _play(policy, recipe, list(seeds), None if not sampled else noise)
+    returns = np.array([episode["return"] for episode in played])
+    successes = [e["success"] for e in played if "success" in e]
+    result = {
+        "environment": recipe.environment,
+        "environment_arguments": recipe.environment_arguments,
+        "episodes": episodes,
+        "seed": seed,
+        "actions": "sampled" if sampled else "greedy",
+        "backend": keras.backend.backend(),
+        "mean_return": float(returns.mean()),
+        "std_return": float(returns.std(ddof=1)) if episodes > 1 else None,
+        "mean_length": float(np.mean([episode["length"] for episode in played])),
+    }
+    if len(successes) == episodes:
+        result["success_rate"] = float(np.mean(successes))
+        result["successes"] = successes
+    return {**result, "returns": returns.tolist()}
+
+
+def _play(
+    policy: MemoryPolicy,
+    recipe: Recipe,
+    seeds: list[int],
+    noise: np.random.Generator | None,
+) -> list[dict[str, Any]]:
+    number = len(seeds)
+    environments = make_environments(recipe, number)
+    try:
+        observation, _ = environments.reset(seed=seeds)
+        state = policy.initial_state(number)
+        returns, lengths = np.zeros(number), np.zeros(number, int)
+        successes: dict[int, bool] = {}
+        running = np.ones(number, bool)
+        while running.any():
+            action, state = policy.act(
+                observation, state, deterministic=noise is None, seed=noise
+            )
+            observation, reward, terminated, truncated, info = environments.step(action)
+            # Rows that are done begin another episode, which does not count.
+            returns += np.where(running, reward, 0.0)
+            lengths += running
+            ended = running & (terminated | truncated)
+            for row in np.flatnonzero(ended):
+                if "success" in info:
+                    successes[int(row)] = bool(info["success"][row])
+            running &= ~ended
+    finally:
+        environments.close()
+    episodes: list[dict[str, Any]] = []
+    for row in range(number):
+        episode = {"return": float(returns[row]), "length": int(lengths[row])}
+        # An episode that timed out says nothing of success: it failed.
+        if successes:
+            episode["success"] = successes.get(row, False)
+        episodes.append(episode)
+    return episodes
+
+
+def preset_recipe(preset: str | Path) -> Path:
+    """The recipe of a preset, which says what it is evaluated on.
+
+    Raises:
+        ValueError: If the preset has no recipe.
+    """
+    from keras_agalite.models.presets import find_preset
+
+    recipe = find_preset(preset) / "recipe.toml"
+    if not recipe.is_file():
+        raise ValueError(
+            f"Expected a recipe.toml in the preset, or --recipe. Received: {preset}"
+        )
+    return recipe

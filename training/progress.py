@@ -1,0 +1,120 @@
+"""What a run shows and writes while it goes on: terminal, curve, plot."""
+
+import json
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+from rich.progress import (  # noqa: E402
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Curve:
+    """Episode statistics over steps: a JSON line an iteration, and the plot.
+
+    Args:
+        path: File of the lines. Lines after `step` are dropped, so that a resumed
+            run does not repeat them.
+        step: Step that the run continues from.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if path.is_file():
+            rows = (json.loads(line) for line in path.read_text().splitlines())
+            self.rows = [row for row in rows if row["step"] <= step]
+        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def plot(self, path: Path, title: str) -> None:
+        """Draws mean return and success of the training episodes over steps."""
+        figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+        lines = []
+        for key, color, axis in (
+            ("mean_return", "tab:blue", axes),
+            ("success_rate", "tab:orange", axes.twinx()),
+        ):
+            rows = [row for row in self.rows if row.get(key) is not None]
+            label = key.replace("_", " ")
+            x, y = [row["step"] for row in rows], [row[key] for row in rows]
+            lines += axis.plot(x, y, color=color, label=label)
+            axis.set_ylabel(label, color=color)
+            if key == "success_rate":
+                axis.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("environment steps")
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+        axes.legend(handles=lines, loc="lower right")
+        figure.savefig(path, dpi=120)
+        plt.close(figure)
+
+
+class Display:
+    """A progress bar; on no terminal, a plain line now and then.
+
+    Args:
+        total: Steps of the run.
+        start: Steps done already.
+    """
+
+    def __init__(self, total: int, start: int) -> None:
+        self.total = total
+        self.episodes: deque[dict[str, Any]] = deque(maxlen=200)
+        self.progress = Progress(
+            TextColumn("steps"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            disable=not sys.stdout.isatty(),
+        )
+        self.task = self.progress.add_task("", total=total, completed=start, status="")
+        self.next_line = start
+
+    def __enter__(self) -> "Display":
+        self.progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.progress.__exit__(*error)
+
+    def update(self, step: int, rate: float, episodes: list[dict[str, Any]]) -> None:
+        """Shows the step, steps a second and the mean over recent episodes."""
+        self.episodes.extend(episodes)
+        status = f"{rate:,.0f} steps/s"
+        recent = summarize(list(self.episodes))
+        if recent["mean_return"] is not None:
+            status += f"  return {recent['mean_return']:.2f}"
+        if recent["success_rate"] is not None:
+            status += f"  success {recent['success_rate']:.0%}"
+        self.progress.update(self.task, completed=min(step, self.total), status=status)
+        if self.progress.disable and step >= self.next_line:
+            print(f"{step:>10,} / {self.total:,} steps  {status}", flush=True)
+            self.next_line = step + self.total // 20
+
+
+def summarize(episodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over episodes; None where there is nothing to average."""
+    names = {
+        "mean_return": "return",
+        "mean_length": "length",
+        "success_rate": "success",
+    }
+    values = {k: [e[v] for e in episodes if v in e] for k, v in names.items()}
+    means = {k: sum(v) / len(v) if v else None for k, v in values.items()}
+    return {"episodes": len(episodes), **means}

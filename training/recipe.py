@@ -1,0 +1,187 @@
+"""A recipe: all that a training run depends on, read from a TOML file."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ENGINES = ("tf_agents",)
+ENCODERS = {"mlp": "MLPEncoder", "conv": "ConvEncoder", "resnet": "ResNetEncoder"}
+MEMORIES = {
+    "agalite": "AGaLiTe",
+    "gru": "GRU",
+    "lstm": "LSTM",
+    "memoryless": "Memoryless",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The keys of a recipe; docs/training.md explains each.
+
+    Raises:
+        ValueError: If a value is impossible; the message names the key.
+    """
+
+    name: str
+    environment: str
+    total_steps: int
+    environment_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    previous_action_reward: bool = False
+    engine: str = "tf_agents"
+    seed: int = 0
+
+    encoder: str = "mlp"
+    encoder_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    memory: str = "agalite"
+    memory_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    head_units: int = 128
+    head_activation: str = "tanh"
+
+    num_environments: int = 32
+    sequence_length: int = 64
+    num_epochs: int = 4
+    num_minibatches: int = 4
+    learning_rate: float = 1e-3
+    anneal_learning_rate: bool = False
+    adam_epsilon: float = 1e-5
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    clip_epsilon: float = 0.2
+    entropy_coefficient: float = 0.01
+    value_coefficient: float = 0.25
+    max_gradient_norm: float = 0.5
+
+    checkpoint_interval: int = 50_000
+    checkpoints_kept: int = 3
+    evaluation_episodes: int = 200
+    evaluation_seed: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            self._check_type(field.name, field.type)
+        one_of = {"engine": ENGINES, "encoder": ENCODERS, "memory": MEMORIES}
+        for key, allowed in one_of.items():
+            self._check(key, getattr(self, key) in allowed, f"one of {list(allowed)}")
+        positive = (
+            "total_steps head_units num_environments sequence_length num_epochs "
+            "num_minibatches learning_rate adam_epsilon clip_epsilon "
+            "max_gradient_norm checkpoint_interval checkpoints_kept "
+            "evaluation_episodes"
+        )
+        for key in positive.split():
+            self._check(key, getattr(self, key) > 0, "greater than 0")
+        not_negative = "seed evaluation_seed entropy_coefficient value_coefficient"
+        for key in not_negative.split():
+            self._check(key, getattr(self, key) >= 0, "0 or greater")
+        for key in ("discount", "gae_lambda"):
+            self._check(key, 0 <= getattr(self, key) <= 1, "between 0 and 1")
+        self._check("sequence_length", self.sequence_length > 1, "greater than 1")
+        self._check(
+            "num_minibatches",
+            self.num_environments % self.num_minibatches == 0,
+            "a divisor of num_environments: a minibatch holds whole sequences",
+        )
+
+    def _check_type(self, key: str, expected: Any) -> None:
+        value = getattr(self, key)
+        kind = dict if expected not in (str, int, float, bool) else expected
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            object.__setattr__(self, key, float(value))
+            return
+        fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        self._check(key, fits, {dict: "a table"}.get(kind, f"of type {kind.__name__}"))
+
+    def _check(self, key: str, fits: bool, expected: str) -> None:
+        if not fits:
+            raise ValueError(
+                f"`{key}` must be {expected}. Received: {key}={getattr(self, key)!r}"
+            )
+
+    @property
+    def steps_per_iteration(self) -> int:
+        return self.num_environments * self.sequence_length
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, every key written out."""
+        plain, tables = [], []
+        for key, value in dataclasses.asdict(self).items():
+            if isinstance(value, dict):
+                lines = [f"{k} = {_toml(v)}" for k, v in value.items()]
+                tables.append("\n".join([f"\n[{key}]", *lines]))
+            else:
+                plain.append(f"{key} = {_toml(value)}")
+        return "\n".join([*plain, *tables]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+        case list() | tuple():
+            return "[" + ", ".join(_toml(v) for v in value) + "]"
+        case dict():
+            items = ", ".join(f"{k} = {_toml(v)}" for k, v in value.items())
+            return "{" + items + "}"
+    return repr(value)
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        path: A TOML file. Without the key `name`, the file's name is the recipe's.
+        overrides: Texts `key=value`; the value is TOML, or a plain string. A dot
+            reaches into a table: `environment_arguments.corridor_length=20`.
+
+    Raises:
+        ValueError: If the file is no TOML, a key is unknown or missing, or a value
+            impossible.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"Expected a recipe file. Received: {path}")
+    try:
+        values = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"Expected TOML in {path}. Received: {error}") from error
+    for text in overrides or []:
+        _override(values, text)
+    values.setdefault("name", path.stem)
+    fields = {field.name: field for field in dataclasses.fields(Recipe)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(
+            f"Unknown key in the recipe {path}. Received: {', '.join(unknown)}; the "
+            f"keys are {', '.join(fields)}"
+        )
+    required = {k for k, f in fields.items() if _has_no_default(f)}
+    missing = sorted(required - set(values))
+    if missing:
+        raise ValueError(f"The recipe {path} must have the keys {', '.join(missing)}")
+    return Recipe(**values)
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"Expected --set key=value. Received: --set {text}")
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ValueError(
+                f"Expected a table for `{table}`. Received: --set {text}"
+            )
+    try:
+        values[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[last] = value.strip()

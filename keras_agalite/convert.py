@@ -106,8 +106,11 @@ def state_from_official(layer: AGaLiTe, state: Mapping[str, Any]) -> list[Any]:
             oscillators of a pair differ.
     """
     shapes = _official_state_shapes(layer)
-    names = [f"layer_{i}/{part}" for i in range(1, len(layer.cell.blocks) + 1)
-             for part in shapes]
+    names = [
+        f"layer_{i}/{part}"
+        for i in range(1, len(layer.cell.blocks) + 1)
+        for part in shapes
+    ]
     _check_names(state, names)
     batch = np.shape(state[names[0]])[:1]
     result = []
@@ -128,8 +131,10 @@ def state_from_official(layer: AGaLiTe, state: Mapping[str, Any]) -> list[Any]:
         # The official clock starts at 1, ours counts the steps since then.
         clock = np.mod(tick[:, 0] - 1, clock_modulus(block.r, "float32"))
         packed = pack_agalite_state(
-            *(ops.convert_to_tensor(x, layer.state_dtype)
-              for x in (keys, tilde_v[:, :folded], clock))
+            *(
+                ops.convert_to_tensor(x, layer.state_dtype)
+                for x in (keys, tilde_v[:, :folded], clock)
+            )
         )
         result.append(packed)
     return result
@@ -141,9 +146,7 @@ def state_to_official(layer: AGaLiTe, state: list[Any]) -> dict[str, np.ndarray]
     The clock comes back modulo the largest multiple of its period below 2**24.
     """
     result = {}
-    for i, (block, packed) in enumerate(
-        zip(layer.cell.blocks, state, strict=True), 1
-    ):
+    for i, (block, packed) in enumerate(zip(layer.cell.blocks, state, strict=True), 1):
         sizes = block.num_heads, block.head_dim, block.eta, block.r
         keys, values, clock = (
             ops.convert_to_numpy(x) for x in unpack_agalite_state(packed, *sizes)
@@ -182,7 +185,6 @@ def _array(mapping: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> np.
     array = np.asarray(mapping[name])
     if array.shape != shape:
         raise ValueError(
-            f"Expected {name} of shape {shape}. Received: {name} of shape "
-            f"{array.shape}"
+            f"Expected {name} of shape {shape}. Received: {name} of shape {array.shape}"
         )
     return array

@@ -9,8 +9,8 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from rich.progress import (  # noqa: E402
+from matplotlib import pyplot as plt
+from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,

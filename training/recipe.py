@@ -178,9 +178,7 @@ def _override(values: dict[str, Any], text: str) -> None:
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
-            raise ValueError(
-                f"Expected a table for `{table}`. Received: --set {text}"
-            )
+            raise ValueError(f"Expected a table for `{table}`. Received: --set {text}")
     try:
         values[last] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

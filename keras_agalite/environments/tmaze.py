@@ -57,8 +57,8 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         self.num_distractors = num_distractors
         self.render_mode = render_mode
         self.position_bits = max(8, (corridor_length - 1).bit_length())
-        size = 2 + self.position_bits + num_distractors
-        self.observation_space = spaces.Box(0.0, 1.0, (size,), np.float32)
+        self.size = 2 + self.position_bits + num_distractors
+        self.observation_space = spaces.Box(0.0, 1.0, (self.size,), np.float32)
         self.action_space = spaces.Discrete(4)
         self.position = 0
         self.goal = UP
@@ -69,13 +69,11 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         super().reset(seed=seed)
         self.position = 0
         self.goal = int(self.np_random.integers(2))
-        observation = np.zeros(self.observation_space.shape, np.float32)
+        observation = np.zeros(self.size, np.float32)
         observation[1 - self.goal] = 1.0
         return observation, {}
 
-    def step(
-        self, action: int
-    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if not self.action_space.contains(action):
             raise ValueError(
                 f"`action` must be 0, 1, 2 or 3. Received: action={action!r}"

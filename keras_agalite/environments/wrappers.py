@@ -23,7 +23,9 @@ class PreviousActionReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         space = env.observation_space
         self.nested = isinstance(space, spaces.Dict)
-        parts = dict(space.spaces) if self.nested else {"observation": space}
+        parts: dict[str, Any] = {"observation": space}
+        if isinstance(space, spaces.Dict):
+            parts = dict(space.spaces)
         size = spaces.flatdim(env.action_space)
         taken = {"previous_action", "previous_reward"} & set(parts)
         if taken:
@@ -42,9 +44,10 @@ class PreviousActionReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._add(observation, np.zeros(self.size), 0.0), info
 
     def step(self, action: Any) -> tuple[dict[str, Any], Any, bool, bool, Any]:
-        observation, reward, *rest = self.env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         flat = spaces.flatten(self.env.action_space, action)
-        return self._add(observation, flat, reward), reward, *rest
+        observation = self._add(observation, flat, reward)
+        return observation, reward, terminated, truncated, info
 
     def _add(self, observation: Any, action: Any, reward: Any) -> dict[str, Any]:
         parts = dict(observation) if self.nested else {"observation": observation}

@@ -1,6 +1,7 @@
 """An RNN layer that knows where episodes start."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -90,8 +91,8 @@ class MemoryRNN(keras.layers.RNN):
     def get_initial_state(self, batch_size: Any) -> list[Any]:
         state = tree.flatten(super().get_initial_state(batch_size))
         # Stacked cells nest their states more deeply than their state sizes.
-        return tree.pack_sequence_as(
-            self.state_size, [ops.cast(s, self.state_dtype) for s in state]
+        return _nest(
+            self.state_size, iter([ops.cast(s, self.state_dtype) for s in state])
         )
 
     def initial_state(self, batch_size: Any) -> list[Any]:
@@ -256,6 +257,14 @@ class MemoryRNN(keras.layers.RNN):
         return tree.pack_sequence_as(
             empty, [ops.cast(s, self.state_dtype) for s in flat]
         )
+
+
+def _nest(sizes: Any, tensors: Iterator[Any]) -> list[Any]:
+    """Plain lists of tensors, nested as `sizes` are."""
+    return [
+        next(tensors) if isinstance(size, int) else _nest(size, tensors)
+        for size in sizes
+    ]
 
 
 class _StartCell:

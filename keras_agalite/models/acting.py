@@ -65,9 +65,7 @@ def _torch(policy: Any, step: Any) -> Any:
 
     def compiled(*inputs: Any) -> Any:
         device = variables[0].value.device
-        inputs = tree.map_structure(
-            lambda x: torch.as_tensor(x, device=device), inputs
-        )
+        inputs = tree.map_structure(lambda x: torch.as_tensor(x, device=device), inputs)
         flat = tree.flatten(inputs)
         weights = [v.value for v in variables]
         key = tuple((x.shape, x.dtype) for x in flat)
@@ -76,8 +74,9 @@ def _torch(policy: Any, step: Any) -> Any:
 
                 def run(weights: Any, flat: Any) -> Any:
                     mapping = list(zip(variables, weights, strict=True))
+                    arguments = tree.pack_sequence_as(inputs, flat)
                     with keras.StatelessScope(mapping):
-                        logits, value, state = step(*tree.pack_sequence_as(inputs, flat))
+                        logits, value, state = step(*arguments)
                     return logits, value, *tree.flatten(state)
 
                 with warnings.catch_warnings():

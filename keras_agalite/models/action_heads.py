@@ -163,7 +163,7 @@ class BoxHead(ActionHead):
         return self._clip(np.split(parameters, 2, axis=-1)[0])
 
     def _clip(self, actions: np.ndarray) -> np.ndarray:
-        space = self.action_space
+        space: Any = self.action_space
         actions = actions.reshape(-1, *space.shape)
         return np.clip(actions, space.low, space.high).astype(space.dtype)
 

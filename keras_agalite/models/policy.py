@@ -194,10 +194,8 @@ class MemoryPolicy(keras.Model):
         logits, _, state = self.step(observation, state, start)
         if deterministic:
             return self.actor.mode(logits), state
-        if seed is None:
-            noise = self._noise
-        else:
-            noise = np.random.default_rng(seed)  # a Generator passes through
+        # default_rng lets a Generator pass through as it is.
+        noise = self._noise if seed is None else np.random.default_rng(seed)
         return self.actor.sample(logits, noise), state
 
     def step(
@@ -248,7 +246,7 @@ class MemoryPolicy(keras.Model):
                     f"one batch size. Received: {where}.shape={x.shape}"
                 )
             if not path:
-                return x, int(batch)
+                return x, len(x)
             part = arrays
             for name in path[:-1]:
                 part = part.setdefault(name, {})

@@ -24,8 +24,7 @@ ENCODERS = {
     for c in (encoders.MLPEncoder, encoders.ConvEncoder, encoders.ResNetEncoder)
 }
 MEMORIES = {
-    c.__name__: c
-    for c in (layers.AGaLiTe, layers.GRU, layers.LSTM, layers.Memoryless)
+    c.__name__: c for c in (layers.AGaLiTe, layers.GRU, layers.LSTM, layers.Memoryless)
 }
 _DTYPES = ("float32", "float64", "bfloat16", "mixed_bfloat16", "mixed_float16")
 
@@ -90,7 +89,7 @@ def policy_from_config(config: Any) -> MemoryPolicy:
     dtype = config.get("dtype")
     if dtype not in _DTYPES:
         raise ValueError(f"Expected a dtype of {_DTYPES}. Received: dtype={dtype!r}")
-    activation, units = config.get("head_activation"), config.get("head_units")
+    activation, units = str(config.get("head_activation")), config.get("head_units")
     keras.activations.get(activation)
     if not isinstance(units, int) or units < 1:
         raise ValueError(

@@ -24,7 +24,7 @@ def space_to_config(space: gymnasium.Space[Any]) -> dict[str, Any]:
             return {
                 "type": "Box",
                 "shape": list(space.shape),
-                "dtype": space.dtype.name,
+                "dtype": np.dtype(space.dtype).name,
                 "low": _compact(space.low),
                 "high": _compact(space.high),
             }

@@ -85,7 +85,7 @@ def _scan_chunks(step: Any, carry: Any, xs: Any) -> tuple[Any, list[Any]]:
     num_carry = len(carry)
     shape = tf.TensorShape(None)  # of the outputs of a chunk, once traced
 
-    @tf.custom_gradient
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
     def run(*arguments: Any) -> Any:
         carry, xs = arguments[:num_carry], arguments[num_carry:]
         reads = _arrays(xs)

@@ -189,8 +189,7 @@ def agalite_attention(
             key_decay[:, None] * keys + phase[:, :, None, None, None] * new_key[:, None]
         )
         values = (
-            value_decay[:, None] * values
-            + phase[:, :-1, None, None] * (b * v)[:, None]
+            value_decay[:, None] * values + phase[:, :-1, None, None] * (b * v)[:, None]
         )
         read = ops.sum(keys * (p_q[..., None] * q[..., None, :])[:, None], axis=(3, 4))
         weighted = read[:, :-1] * ops.cast(weights, dtype)[:, None]

@@ -44,7 +44,18 @@ def agalite_attention(
     """
     query, key, value, beta, gamma, p_q, p_k, p_g, tilde_k, tilde_v, s, tick = (
         np.asarray(x, np.float64)
-        for x in (query, key, value, beta, gamma, *expansions, tilde_k, tilde_v, s, tick)
+        for x in (
+            query,
+            key,
+            value,
+            beta,
+            gamma,
+            *expansions,
+            tilde_k,
+            tilde_v,
+            s,
+            tick,
+        )
     )
     r = tilde_k.shape[1]
     omega = np.linspace(-np.pi, np.pi, r)

@@ -30,6 +30,8 @@ from training.evaluate import evaluate
 from training.progress import Curve, Display, summarize
 from training.recipe import Recipe
 
+tf.get_logger().setLevel("ERROR")  # gather_all is deprecated, and what we need
+
 
 def train(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
     """Trains, evaluates and writes the run; continues one that exists.

@@ -28,18 +28,18 @@ if not _keras_of_tensorflow.layers.Layer.__module__.startswith("tf_keras"):
         "import keras_agalite.integrations.tf_agents before keras."
     )
 
-from keras_agalite.integrations.tf_agents.environment import (  # noqa: E402
+from keras_agalite.integrations.tf_agents.environment import (
     GymnasiumEnvironment as GymnasiumEnvironment,
 )
-from keras_agalite.integrations.tf_agents.networks import (  # noqa: E402
+from keras_agalite.integrations.tf_agents.networks import (
     ActorNetwork as ActorNetwork,
 )
-from keras_agalite.integrations.tf_agents.networks import (  # noqa: E402
+from keras_agalite.integrations.tf_agents.networks import (
     ValueNetwork as ValueNetwork,
 )
-from keras_agalite.integrations.tf_agents.ppo_agent import (  # noqa: E402
+from keras_agalite.integrations.tf_agents.ppo_agent import (
     MemoryPPOAgent as MemoryPPOAgent,
 )
-from keras_agalite.integrations.tf_agents.py_policy import (  # noqa: E402
+from keras_agalite.integrations.tf_agents.py_policy import (
     MemoryPyPolicy as MemoryPyPolicy,
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import tensorflow as tf
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from tf_agents.environments import py_environment
@@ -28,8 +29,9 @@ def space_to_spec(space: gymnasium.Space[Any], name: str) -> Any:
         case spaces.Discrete() if space.start == 0:
             return array_spec.BoundedArraySpec((), space.dtype, 0, space.n - 1, name)
         case spaces.MultiDiscrete() if not space.start.any():
+            nvec: Any = space.nvec
             return array_spec.BoundedArraySpec(
-                space.shape, space.dtype, 0, space.nvec - 1, name
+                space.shape, space.dtype, 0, nvec - 1, name
             )
         case spaces.MultiBinary():
             return array_spec.BoundedArraySpec(space.shape, space.dtype, 0, 1, name)
@@ -61,10 +63,11 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
 
     def __init__(
         self,
-        env: gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any],
+        env: Any,
         seed: int | None = None,
     ) -> None:
         super().__init__(handle_auto_reset=False)
+        self._env = env
         self._vector = isinstance(env, gymnasium.vector.VectorEnv)
         if not self._vector and not isinstance(env, gymnasium.Env):
             raise ValueError(
@@ -77,18 +80,14 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
                 "The vector environment must reset with AutoresetMode.NEXT_STEP. "
                 f"Received: autoreset_mode={mode}"
             )
-        self._env = env
         self._seed = seed
         self._info: Any = None
-        self._rows = env.num_envs if self._vector else 1
-        single = (
-            (env.single_observation_space, env.single_action_space)
-            if self._vector
-            else (env.observation_space, env.action_space)
-        )
-        self._observation_space, self._action_space = single
-        self._observation_spec = space_to_spec(single[0], "observation")
-        self._action_spec = space_to_spec(single[1], "action")
+        self._rows = self._env.num_envs if self._vector else 1
+        prefix = "single_" if self._vector else ""
+        self._action_space = getattr(env, f"{prefix}action_space")
+        self._action_spec = space_to_spec(self._action_space, "action")
+        observation_space = getattr(env, f"{prefix}observation_space")
+        self._observation_spec = space_to_spec(observation_space, "observation")
         self._finished: list[dict[str, Any]] = []
         self._returns = np.zeros(self._rows)
         self._lengths = np.zeros(self._rows, int)
@@ -146,7 +145,7 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
         observation, reward, terminated, truncated, self._info = self._env.step(action)
         first = self._done
         reward, terminated, truncated = (
-            np.atleast_1d(x) for x in (reward, terminated, truncated)
+            np.atleast_1d(np.asarray(x)) for x in (reward, terminated, truncated)
         )
         self._done = terminated | truncated
         self._count(first, reward)
@@ -159,18 +158,14 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
         )
         if self._vector:
             return step
-        return step._replace(
-            step_type=step.step_type[0], reward=step.reward[0], discount=step.discount[0]
-        )
+        step_type, reward, discount, observation = step
+        return ts.TimeStep(step_type[0], reward[0], discount[0], observation)
 
     def _plain(self, observation: Any) -> Any:
         """Arrays of the spec's dtypes; a vector environment may reuse its buffers."""
-        if isinstance(observation, dict):
-            return {
-                k: np.array(v, self._observation_spec[k].dtype)
-                for k, v in observation.items()
-            }
-        return np.array(observation, self._observation_spec.dtype)
+        return tf.nest.map_structure(
+            lambda spec, x: np.array(x, spec.dtype), self._observation_spec, observation
+        )
 
     def _count(self, first: np.ndarray, reward: np.ndarray) -> None:
         self._returns = np.where(first, 0.0, self._returns + reward)

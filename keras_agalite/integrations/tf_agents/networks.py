@@ -72,12 +72,13 @@ def distribution(policy: MemoryPolicy, logits: Any) -> Any:
                 tfp.distributions.Categorical(tf.stack(parts, -2), dtype=space.dtype), 1
             )
     mean, log_std = tf.split(logits, 2, axis=-1)
-    shape = tf.concat([tf.shape(mean)[:-1], space.shape], 0)
+    event_shape: Any = space.shape
+    shape = tf.concat([tf.shape(mean)[:-1], event_shape], 0)
     return tfp.distributions.Independent(
         tfp.distributions.Normal(
             tf.reshape(mean, shape), tf.reshape(tf.exp(log_std), shape)
         ),
-        len(space.shape),
+        len(event_shape),
     )
 
 

@@ -115,6 +115,8 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         ValueError: If an argument is one that this agent sets itself.
     """
 
+    _reward_normalizer: Any
+
     def __init__(
         self,
         time_step_spec: ts.TimeStep,
@@ -210,9 +212,7 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         )
         value_loss = self._value_loss(returns, values, old_value_predictions, weights)
         zero = tf.zeros_like(policy_loss)
-        l2_loss = zero
-        if self._policy_l2_reg or self._value_function_l2_reg or self._shared_vars_l2_reg:
-            l2_loss = self.l2_regularization_loss(debug_summaries)
+        l2_loss = zero + self.l2_regularization_loss(debug_summaries)
         entropy = tf.cast(current.entropy(), tf.float32)
         entropy_loss = zero
         if self._entropy_regularization > 0.0:
@@ -253,8 +253,10 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         self, entropy: Any, kl: Any, returns: Any, values: Any, weights: Any
     ) -> None:
         """Scalars for TensorBoard, averaged over the steps that count."""
-        total = tf.reduce_sum(weights)
-        mean = lambda x: tf.reduce_sum(x * weights) / total  # noqa: E731
+
+        def mean(x: Any) -> Any:
+            return tf.reduce_sum(x * weights) / tf.reduce_sum(weights)
+
         spread = mean(tf.square(returns - mean(returns)))
         scalars = {
             "Losses/entropy": mean(entropy),
@@ -281,13 +283,15 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             reward = normalizer.normalize(
                 reward, center_mean=False, clip_value=self._reward_norm_clipping
             )
+        # Zero unless the step is the last of an episode that did not terminate.
         truncated = tf.cast(next_time_steps.is_last(), tf.float32)
-        bootstrap = self._discount_factor * next_time_steps.discount * value_preds[:, 1:]
+        discount = self._discount_factor * next_time_steps.discount
+        bootstrap = truncated * discount * value_preds[:, 1:]
         # The reward is normalised already: the parent must not do it again.
         self._reward_normalizer = None
         try:
             return super().compute_return_and_advantage(
-                next_time_steps._replace(reward=reward + truncated * bootstrap),
+                next_time_steps._replace(reward=reward + bootstrap),
                 value_preds,
             )
         finally:

@@ -32,7 +32,8 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         num_distractors: Number of distractor bits.
 
     Raises:
-        ValueError: If `corridor_length` is less than 2 or `num_distractors` negative.
+        ValueError: If `corridor_length` is not an integer of at least 2, or
+            `num_distractors` not one of at least 0.
     """
 
     metadata = {"render_modes": ["ansi"]}
@@ -43,15 +44,15 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         num_distractors: int = 6,
         render_mode: str | None = None,
     ) -> None:
-        if corridor_length < 2:
+        if not isinstance(corridor_length, int) or corridor_length < 2:
             raise ValueError(
-                "`corridor_length` must be at least 2. Received: "
-                f"corridor_length={corridor_length}"
+                "`corridor_length` must be an integer of at least 2. Received: "
+                f"corridor_length={corridor_length!r}"
             )
-        if num_distractors < 0:
+        if not isinstance(num_distractors, int) or num_distractors < 0:
             raise ValueError(
-                "`num_distractors` must not be negative. Received: "
-                f"num_distractors={num_distractors}"
+                "`num_distractors` must be an integer that is not negative. Received: "
+                f"num_distractors={num_distractors!r}"
             )
         self.corridor_length = corridor_length
         self.num_distractors = num_distractors

@@ -176,23 +176,27 @@ class MemoryRNN(keras.layers.RNN):
         channel = ops.cast(start, sequences.dtype)[:, :, None]
         loop = keras.layers.RNN(
             _StartCell(self.cell, training, self.state_dtype),
-            return_sequences=self.return_sequences,
+            return_sequences=self.return_sequences or mask is not None,
             unroll=self.unroll,
-            zero_output_for_mask=self.zero_output_for_mask,
+            zero_output_for_mask=True,
         )
         cell_state = tree.map_structure(
             lambda s: ops.cast(s, self.cell.compute_dtype), initial_state
         )
         # Draws dropout masks outside the loop, as keras.layers.RNN does.
         self._maybe_config_dropout_masks(self.cell, sequences[:, 0], cell_state)
-        result = loop.inner_loop(
+        last_output, outputs, state = loop.inner_loop(
             ops.concatenate([sequences, channel], axis=-1),
             initial_state,
             mask=mask,
             training=training,
         )
         self._maybe_reset_dropout_masks(self.cell)
-        return result
+        if mask is not None:
+            # On JAX, Keras would take the first state for the previous output.
+            outputs = self.hold_outputs(outputs, mask)
+            last_output = outputs[:, -1]
+        return last_output, outputs, state
 
     def hold_outputs(self, outputs: Any, mask: Any) -> Any:
         """What Keras returns at masked steps: the previous output, or zeros."""

@@ -97,7 +97,11 @@ class MultiDiscreteHead(ActionHead):
         return np.stack([part.argmax(-1) for part in parts], axis=-1)
 
     def log_probs(self, parameters: Any) -> list[Any]:
-        parts = ops.split(parameters, self.splits, axis=-1)
+        ends = np.cumsum(self.sizes)
+        parts = [
+            parameters[..., int(end) - n : int(end)]
+            for n, end in zip(self.sizes, ends, strict=True)
+        ]
         return [ops.log_softmax(part, axis=-1) for part in parts]
 
     def log_prob(self, parameters: Any, actions: Any) -> Any:

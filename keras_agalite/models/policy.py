@@ -11,7 +11,7 @@ from keras import ops, tree
 from keras_agalite.layers import MemoryRNN
 from keras_agalite.models.acting import compile_step
 from keras_agalite.models.action_heads import action_head, mlp
-from keras_agalite.models.encoders import Encoder
+from keras_agalite.models.encoders import Encoder, pick
 from keras_agalite.models.spaces import leaves, space_from_config, space_to_config
 
 
@@ -106,7 +106,8 @@ class MemoryPolicy(keras.Model):
         self._noise = np.random.default_rng()
 
     def _build(self) -> None:
-        self.encoder.build(None)
+        if not self.encoder.built:
+            self.encoder.build(None)
         self.memory.build((None, None, self.encoder.output_size))
         features = self.memory.compute_output_shape(
             (None, None, self.encoder.output_size)
@@ -145,8 +146,7 @@ class MemoryPolicy(keras.Model):
         start: Any = None,
         training: bool = False,
     ) -> tuple[PolicyOutput, list[Any]]:
-        first = tree.flatten(observations)[0]
-        batch, length = ops.shape(first)[:2]
+        batch, length = self._check_observations(observations)
         flat = tree.map_structure(
             lambda x: ops.reshape(x, (-1, *x.shape[2:])), observations
         )
@@ -213,7 +213,7 @@ class MemoryPolicy(keras.Model):
                 f"start.shape={start.shape}"
             )
         sizes = [(batch, n) for n in tree.flatten(self.state_size)]
-        shapes = [tuple(x.shape) for x in tree.flatten(state)]
+        shapes = [tuple(np.shape(x)) for x in tree.flatten(state)]
         if shapes != sizes:
             raise ValueError(
                 f"`state` must hold tensors of the shapes {sizes}, as "
@@ -223,17 +223,35 @@ class MemoryPolicy(keras.Model):
             self._step = compile_step(self)
         return self._step(observation, state, start)
 
+    def _check_observations(self, observations: Any) -> tuple[Any, Any]:
+        """The batch size and the length of sequences that fit the space."""
+        parts = []
+        for path, space in leaves(self.observation_space):
+            try:
+                parts.append(pick(observations, path))
+                shape = tuple(parts[-1].shape)
+            except (LookupError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"`observations` must fit {self.observation_space} with leading "
+                    f"axes (batch, time). Received: observations={observations!r}"
+                ) from error
+            if len(shape) < 2 or shape[2:] != space.shape:
+                where = "/".join(path) or "observations"
+                raise ValueError(
+                    "`observations` must have the shape (batch, time, "
+                    f"*{space.shape}). Received: {where}.shape={shape}"
+                )
+        batch, length, *_ = ops.shape(parts[0])
+        return batch, length
+
     def _check_observation(self, observation: Any) -> tuple[Any, int]:
         """Brings an observation into the space's dtypes and structure."""
         arrays: Any = {}
         batch = None
         for path, space in leaves(self.observation_space):
             try:
-                x = observation
-                for name in path:
-                    x = x[name]
-                x = np.asarray(x, space.dtype)
-            except (KeyError, IndexError, TypeError, ValueError) as error:
+                x = np.asarray(pick(observation, path), space.dtype)
+            except (LookupError, TypeError, ValueError, OverflowError) as error:
                 raise ValueError(
                     f"`observation` must fit {self.observation_space} with a leading "
                     f"batch axis. Received: observation={observation!r}"
@@ -296,8 +314,10 @@ class MemoryPolicy(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        for part in ("encoder", "memory"):
-            config[part] = keras.saving.deserialize_keras_object(
+        parts = {
+            part: keras.saving.deserialize_keras_object(
                 config[part], custom_objects=custom_objects
             )
-        return cls(**config)
+            for part in ("encoder", "memory")
+        }
+        return cls(**{**config, **parts})

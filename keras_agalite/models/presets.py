@@ -51,7 +51,6 @@ def save_preset(policy: MemoryPolicy, folder: Path) -> None:
         "action_space": space_to_config(policy.action_space),
         "head_units": policy.head_units,
         "head_activation": policy.head_activation,
-        "dtype": policy.memory.dtype_policy.name,
     }
     text = json.dumps(config, indent=2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,9 +85,6 @@ def policy_from_config(config: Any) -> MemoryPolicy:
             f"Expected a preset of format {FORMAT}. Received: "
             f"{config.get('format') if isinstance(config, dict) else config!r}"
         )
-    dtype = config.get("dtype")
-    if dtype not in _DTYPES:
-        raise ValueError(f"Expected a dtype of {_DTYPES}. Received: dtype={dtype!r}")
     activation, units = str(config.get("head_activation")), config.get("head_units")
     keras.activations.get(activation)
     if not isinstance(units, int) or units < 1:
@@ -96,8 +92,8 @@ def policy_from_config(config: Any) -> MemoryPolicy:
             f"Expected `head_units` to be positive. Received: head_units={units!r}"
         )
     return MemoryPolicy(
-        _part(config.get("encoder"), ENCODERS, "encoder", dtype),
-        _part(config.get("memory"), MEMORIES, "memory", dtype),
+        _part(config.get("encoder"), ENCODERS, "encoder"),
+        _part(config.get("memory"), MEMORIES, "memory"),
         space_from_config(config.get("action_space", {})),
         head_units=units,
         head_activation=activation,
@@ -130,21 +126,39 @@ def _part_config(part: Any, table: dict[str, Any], what: str) -> dict[str, Any]:
             f"A preset holds an {what} of {', '.join(table)}. Received: {name}"
         )
     config = part.get_config()
-    return {"class": name, "config": {k: config[k] for k in _arguments(type(part))}}
+    return {
+        "class": name,
+        "dtype": part.dtype_policy.name,
+        "config": {k: config[k] for k in _arguments(type(part))},
+    }
 
 
-def _part(config: Any, table: dict[str, Any], what: str, dtype: str) -> Any:
-    if not isinstance(config, dict) or config.get("class") not in table:
+def _part(config: Any, table: dict[str, Any], what: str) -> Any:
+    name = config.get("class") if isinstance(config, dict) else None
+    if not isinstance(name, str) or name not in table:
         raise ValueError(
             f"Expected the {what} to be one of {', '.join(table)}. Received: {config!r}"
         )
-    cls, arguments = table[config["class"]], config.get("config")
+    cls, dtype, arguments = table[name], config.get("dtype"), config.get("config")
+    if dtype not in _DTYPES:
+        raise ValueError(f"Expected a dtype of {_DTYPES}. Received: dtype={dtype!r}")
     if not isinstance(arguments, dict) or set(arguments) != set(_arguments(cls)):
         raise ValueError(
-            f"Expected the arguments {_arguments(cls)} for {config['class']}. "
+            f"Expected the arguments {_arguments(cls)} for {name}. "
             f"Received: {arguments!r}"
         )
-    return cls(**arguments, dtype=dtype)
+    # Keras would look up a class, by any module's name, for a dict.
+    if not isinstance(arguments.get("activation", ""), str):
+        raise ValueError(
+            "Expected `activation` to be the name of an activation. Received: "
+            f"activation={arguments['activation']!r}"
+        )
+    try:
+        return cls(**arguments, dtype=dtype)
+    except TypeError as error:
+        raise ValueError(
+            f"Expected arguments that fit {name}. Received: {arguments!r}"
+        ) from error
 
 
 def _arguments(cls: Any) -> list[str]:

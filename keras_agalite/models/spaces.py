@@ -33,7 +33,7 @@ def space_to_config(space: gymnasium.Space[Any]) -> dict[str, Any]:
         case spaces.MultiDiscrete() if space.nvec.ndim == 1 and not space.start.any():
             return {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
         case spaces.MultiBinary():
-            return {"type": "MultiBinary", "shape": list(space.shape)}
+            return {"type": "MultiBinary", "n": np.asarray(space.n).tolist()}
     raise ValueError(f"Expected a space that is {SUPPORTED}. Received: space={space}")
 
 
@@ -64,7 +64,7 @@ def space_from_config(config: dict[str, Any]) -> gymnasium.Space[Any]:
             case "Box":
                 shape, dtype = tuple(config["shape"]), np.dtype(config["dtype"])
                 low, high = (
-                    np.broadcast_to(np.asarray(config[x], dtype).ravel(), shape)
+                    np.broadcast_to(np.asarray(config[x], dtype), shape)
                     if np.ndim(config[x]) == 0
                     else np.asarray(config[x], dtype).reshape(shape)
                     for x in ("low", "high")
@@ -75,8 +75,15 @@ def space_from_config(config: dict[str, Any]) -> gymnasium.Space[Any]:
             case "MultiDiscrete":
                 return spaces.MultiDiscrete(config["nvec"])
             case "MultiBinary":
-                return spaces.MultiBinary(config["shape"])
-    except (KeyError, TypeError, AttributeError, AssertionError) as error:
+                return spaces.MultiBinary(config["n"])
+    except (
+        AssertionError,
+        AttributeError,
+        KeyError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueError(
             f"Expected the description of a space. Received: config={config!r}"
         ) from error

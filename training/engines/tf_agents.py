@@ -77,7 +77,6 @@ class Run:
             gradient_clipping=recipe.max_gradient_norm,
         )
         self.agent.initialize()
-        self.optimizer.build([w.value for w in self.policy.trainable_variables])
         self.buffer = tf_uniform_replay_buffer.TFUniformReplayBuffer(
             self.agent.collect_data_spec, number, max_length=recipe.sequence_length
         )

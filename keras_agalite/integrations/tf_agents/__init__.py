@@ -5,6 +5,7 @@ variable `TF_USE_LEGACY_KERAS=1`, set before Keras is imported; importing this m
 first does it.
 """
 
+import importlib.util
 import os
 import sys
 
@@ -12,16 +13,18 @@ if "keras" not in sys.modules:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 try:
-    import tf_agents  # noqa: F401
-    import tf_keras  # noqa: F401
+    import tf_keras
     from tensorflow import keras as _keras_of_tensorflow
+
+    if importlib.util.find_spec("tf_agents") is None:
+        raise ModuleNotFoundError("No module named 'tf_agents'")
 except ImportError as error:
     raise ImportError(
         "The TF-Agents integration needs TensorFlow, TF-Agents and Keras 2. Install "
         "them with: pip install 'keras-agalite[tf-agents]'"
     ) from error
 
-if not _keras_of_tensorflow.layers.Layer.__module__.startswith("tf_keras"):
+if _keras_of_tensorflow.layers.Layer is not tf_keras.layers.Layer:
     raise ImportError(
         "TF-Agents runs on Keras 2, but TensorFlow has loaded Keras 3. Set the "
         "environment variable TF_USE_LEGACY_KERAS=1 before Keras is imported, or "

@@ -99,6 +99,9 @@ class _PolicyNetwork(network.Network):
             )
         super().__init__(input_tensor_spec, state, name)
         self._policy = policy
+        # TensorFlow's checkpoints miss Keras 3 layers that stand in a list, without
+        # an error. This list they do see.
+        self._checkpointed = [w.value for w in policy.variables]
 
     @property
     def policy(self) -> MemoryPolicy:

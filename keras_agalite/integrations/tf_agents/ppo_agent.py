@@ -4,7 +4,8 @@ What differs from TF-Agents' agent:
 
 - each training sequence starts from the state that the rollout had there;
 - actor and critic share one run of the memory, in a loss and in a collected step;
-- an episode that was truncated keeps the value of its last observation;
+- an episode that was truncated keeps the value of its last observation, and GAE
+  ends with the value after the last step, not with the value before it;
 - actions are drawn with noise keyed by a seed and the step, so that a run which is
   resumed repeats the one that was not stopped.
 """
@@ -21,7 +22,7 @@ from tf_agents.agents.ppo import (
 )
 from tf_agents.trajectories import policy_step, trajectory
 from tf_agents.trajectories import time_step as ts
-from tf_agents.utils import common
+from tf_agents.utils import common, value_ops
 
 from keras_agalite.integrations.tf_agents.networks import (
     ActorNetwork,
@@ -159,7 +160,9 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
                 "MemoryPPOAgent does not normalise observations: the encoder sees "
                 "what the environment gives. Received: normalize_observations=True"
             )
-        self._policy_to_train = policy
+        if optimizer is not None:
+            # Now, so that `train` creates no variables and is traced once.
+            optimizer.build(actor.trainable_variables)
         self._initial_state: Any = None
         # Same specs as TF-Agents' own collect policy, one run instead of two.
         self._collect_policy = MemoryPPOPolicy(
@@ -296,6 +299,25 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             )
         finally:
             self._reward_normalizer = normalizer
+
+    def compute_advantages(
+        self, rewards: Any, returns: Any, discounts: Any, value_preds: Any
+    ) -> Any:
+        """As in TF-Agents, whose GAE takes the value of the last step but one.
+
+        TF-Agents 0.19 drops the last value before it reads the final one, so the
+        last step of a sequence is bootstrapped from its own observation.
+        """
+        if not self._use_gae:
+            return super().compute_advantages(rewards, returns, discounts, value_preds)
+        return value_ops.generalized_advantage_estimation(
+            values=value_preds[:, :-1],
+            final_value=value_preds[:, -1],
+            discounts=discounts,
+            rewards=rewards,
+            td_lambda=self._lambda,
+            time_major=False,
+        )
 
     def append_bootstrap(
         self, experience: trajectory.Trajectory, time_step: ts.TimeStep, state: Any

@@ -49,8 +49,10 @@ class MemoryPyPolicy(py_policy.PyPolicy):
     ) -> policy_step.PolicyStep:
         single = np.ndim(time_step.step_type) == 0
         if single:
-            time_step, policy_state = tree.map_structure(
-                lambda x: np.asarray(x)[None], (time_step, policy_state)
+            time_step = tree.map_structure(lambda x: np.asarray(x)[None], time_step)
+            # Without a batch axis; PyDriver gives it one when an episode begins.
+            policy_state = tree.map_structure(
+                lambda x: np.reshape(x, (1, -1)), policy_state
             )
         action, state = self._policy.act(
             time_step.observation,

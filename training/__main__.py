@@ -55,7 +55,6 @@ def _positive(text: str) -> int:
 def _train(options: Any) -> None:
     recipe = load_recipe(options.recipe, options.overrides)
     run_dir = options.run_dir or Path("runs") / recipe.name
-    _open_run(recipe.to_toml(), run_dir)
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from training.engines import tf_agents
@@ -64,34 +63,6 @@ def _train(options: Any) -> None:
     result = tf_agents.train(recipe, run_dir)
     _show(result)
     print(f"written to {run_dir}")
-
-
-def _open_run(text: str, run_dir: Path) -> None:
-    """Writes the recipe into a new run; a run is continued with its own recipe."""
-    file = run_dir / "recipe.toml"
-    if file.is_file():
-        before = dict(line.split(" = ", 1) for line in _lines(file.read_text()))
-        after = dict(line.split(" = ", 1) for line in _lines(text))
-        changed = {k for k in before | after if before.get(k) != after.get(k)}
-        # A run may go on for longer than it was first asked to.
-        if changed - {"total_steps"}:
-            raise ValueError(
-                f"The run {run_dir} was made with another recipe: choose another "
-                f"--run-dir, or remove it. Received: changed {sorted(changed)}"
-            )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-
-
-def _lines(text: str) -> list[str]:
-    """Lines `key = value`, with the name of their table before the key."""
-    lines, table = [], ""
-    for line in text.splitlines():
-        if line.startswith("["):
-            table = line.strip("[]") + "."
-        elif line:
-            lines.append(table + line)
-    return lines
 
 
 def _evaluate(options: Any) -> None:

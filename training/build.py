@@ -45,7 +45,7 @@ def make_policy(
         keywords = getattr(recipe, f"{what}_arguments")
         try:
             return getattr(keras_agalite, name)(*arguments, **keywords)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"`{what}_arguments` must fit {name}. Received: "
                 f"{what}_arguments={keywords}: {error}"

@@ -90,9 +90,8 @@ def _play(
     episodes: list[dict[str, Any]] = []
     for row in range(number):
         episode = {"return": float(returns[row]), "length": int(lengths[row])}
-        # An episode that timed out says nothing of success: it failed.
-        if successes:
-            episode["success"] = successes.get(row, False)
+        if row in successes:
+            episode["success"] = successes[row]
         episodes.append(episode)
     return episodes
 

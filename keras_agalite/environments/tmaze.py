@@ -25,7 +25,7 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
 
     Actions: 0 up, 1 down, 2 left, 3 right. Away from the junction, up and down stay.
 
-    `info["success"]` says at the end of an episode whether the turn was right.
+    `info["success"]` of a step says whether it was the right turn.
 
     Args:
         corridor_length: Number of positions; the junction is the last.
@@ -81,15 +81,14 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
             )
         junction = self.corridor_length - 1
         terminated = self.position == junction and action in (UP, DOWN)
-        reward, info = -0.1, {}
+        reward, success = -0.1, False
         if terminated:
-            success = action == self.goal
+            success = bool(action == self.goal)
             reward = 4.0 if success else -1.0
-            info = {"success": success}
         elif self.position < junction:
             move = {LEFT: -1, RIGHT: 1}.get(int(action), 0)
             self.position = max(self.position + move, 0)
-        return self._observe(), reward, terminated, False, info
+        return self._observe(), reward, terminated, False, {"success": success}
 
     def _observe(self) -> np.ndarray:
         gray = self.position ^ (self.position >> 1)

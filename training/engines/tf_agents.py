@@ -29,6 +29,7 @@ from training.build import make_environments, make_policy
 from training.evaluate import evaluate
 from training.progress import Curve, Display, summarize
 from training.recipe import Recipe
+from training.runs import open_run
 
 tf.get_logger().setLevel("ERROR")  # gather_all is deprecated, and what we need
 
@@ -58,6 +59,7 @@ class Run:
         number = recipe.num_environments
         vector = make_environments(recipe, number)
         self.policy = make_policy(recipe, vector)
+        open_run(recipe, run_dir)  # nothing is written before all can be built
         self.environments = integration.GymnasiumEnvironment(vector)
         self.tf_environments = tf_py_environment.TFPyEnvironment(self.environments)
         self.optimizer = tf_keras.optimizers.Adam(

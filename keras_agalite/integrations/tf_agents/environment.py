@@ -27,7 +27,9 @@ def space_to_spec(space: gymnasium.Space[Any], name: str) -> Any:
                 space.shape, space.dtype, space.low, space.high, name
             )
         case spaces.Discrete() if space.start == 0:
-            return array_spec.BoundedArraySpec((), space.dtype, 0, int(space.n) - 1, name)
+            return array_spec.BoundedArraySpec(
+                (), space.dtype, 0, int(space.n) - 1, name
+            )
         case spaces.MultiDiscrete() if not space.start.any():
             nvec: Any = space.nvec
             return array_spec.BoundedArraySpec(

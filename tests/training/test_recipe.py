@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from training.recipe import load_recipe
+
+RECIPES = sorted(Path("training/recipes").glob("*.toml"))
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text('environment = "keras_agalite/TMaze-v0"\ntotal_steps = 100\n')
+    return file
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_the_project_load_and_write_themselves(path, tmp_path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipe.to_toml())
+    assert load_recipe(copy) == recipe
+
+
+def test_there_are_recipes():
+    assert "tmaze_10" in [path.stem for path in RECIPES]
+
+
+def test_overrides_are_toml_or_text(recipe_file):
+    recipe = load_recipe(
+        recipe_file,
+        [
+            "seed=3",
+            "learning_rate=1",
+            "memory=gru",
+            "memory_arguments={hidden_dim = 8}",
+            "environment_arguments.corridor_length=20",
+            "anneal_learning_rate=true",
+        ],
+    )
+    assert (recipe.name, recipe.seed, recipe.memory) == ("small", 3, "gru")
+    assert recipe.learning_rate == 1.0
+    assert isinstance(recipe.learning_rate, float)
+    assert recipe.memory_arguments == {"hidden_dim": 8}
+    assert recipe.environment_arguments == {"corridor_length": 20}
+    assert recipe.anneal_learning_rate is True
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learning_rte=1", "learning_rte"),
+        ("num_minibatches=5", "`num_minibatches` must be a divisor"),
+        ("discount=1.5", r"`discount` must be between 0 and 1. Received: discount=1.5"),
+        ("total_steps=0", "`total_steps` must be greater than 0"),
+        ("total_steps=1.5", "`total_steps` must be of type int"),
+        ("seed=-1", "`seed` must be 0 or greater"),
+        ("seed=true", "`seed` must be of type int"),
+        ("memory=elephant", "`memory` must be one of"),
+        ("engine=jux", "`engine` must be one of"),
+        ("encoder_arguments=7", "`encoder_arguments` must be a table"),
+        ("sequence_length=1", "`sequence_length` must be greater than 1"),
+        ("seed", "Expected --set key=value"),
+        ("total_steps.x=1", "Expected a table for `total_steps`"),
+    ],
+)
+def test_an_unknown_key_or_impossible_value_is_named(recipe_file, override, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe(recipe_file, [override])
+
+
+def test_a_missing_file_key_or_broken_toml_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="Expected a recipe file"):
+        load_recipe(tmp_path / "none.toml")
+    file = tmp_path / "broken.toml"
+    file.write_text("total_steps = 5\n")
+    with pytest.raises(ValueError, match="environment"):
+        load_recipe(file)
+    file.write_text("total_steps = = 5\n")
+    with pytest.raises(ValueError, match="Expected TOML"):
+        load_recipe(file)

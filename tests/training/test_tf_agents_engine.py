@@ -1,0 +1,198 @@
+"""The TF-Agents engine: what a run writes, and that it repeats itself."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import keras_agalite
+from training.__main__ import main
+from training.engines.tf_agents import Run
+from training.recipe import Recipe
+
+SMALL = Recipe(
+    name="small",
+    environment="keras_agalite/TMaze-v0",
+    environment_arguments={"corridor_length": 4},
+    total_steps=400,
+    memory_arguments={
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "num_heads": 1,
+        "head_dim": 4,
+        "intermediate_dim": 8,
+        "eta": 2,
+        "r": 2,
+    },
+    head_units=8,
+    num_environments=4,
+    sequence_length=10,
+    num_epochs=2,
+    num_minibatches=2,
+    checkpoint_interval=120,
+    evaluation_episodes=8,
+)
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL.to_toml())
+    return str(file)
+
+
+def curve_steps(run):
+    lines = (run / "curve.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def test_a_run_writes_what_the_docs_say_and_is_continued(recipe_file, tmp_path, capfd):
+    run = tmp_path / "run"
+    arguments = ["train", recipe_file, "--run-dir", str(run)]
+    assert main(arguments) == 0
+    for name in (
+        "recipe.toml",
+        "curve.jsonl",
+        "learning_curve.png",
+        "evaluation.json",
+        "preset/config.json",
+        "preset/model.weights.h5",
+        "preset/recipe.toml",
+        "checkpoints/checkpoint",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    assert list((run / "tensorboard").glob("events*"))
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert evaluation["episodes"] == 8
+    assert 0.0 <= evaluation["success_rate"] <= 1.0
+    assert evaluation["trained_steps"] == 400
+    policy = keras_agalite.MemoryPolicy.from_preset(run / "preset")
+    assert policy.memory.cell.arguments["hidden_dim"] == 8
+    steps = curve_steps(run)
+    assert steps == list(range(40, 401, 40))
+    assert "steps/s" in capfd.readouterr().out
+
+    assert main([*arguments, "--set", "total_steps=480"]) == 0
+    steps = curve_steps(run)
+    assert steps == list(range(40, 481, 40))
+    assert main([*arguments, "--set", "learning_rate=0.1"]) == 2
+    assert "changed ['learning_rate']" in capfd.readouterr().err
+
+
+def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
+    whole = Run(SMALL, tmp_path / "whole")
+    whole.train()
+
+    stopped = Run(SMALL, tmp_path / "stopped")
+
+    class StopError(RuntimeError):
+        pass
+
+    iterate, count = stopped._iterate, iter(range(5))
+
+    def until_stopped(*arguments):
+        if next(count, None) is None:
+            raise StopError
+        return iterate(*arguments)
+
+    stopped._iterate = until_stopped
+    with pytest.raises(StopError):
+        stopped.train()
+    assert int(stopped.step) == 200
+    resumed = Run(SMALL, tmp_path / "stopped")
+    assert int(resumed.step) == 120
+    resumed.train()
+    assert int(resumed.step) == 400
+    for a, b in zip(
+        whole.policy.get_weights(), resumed.policy.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    rows = [
+        [{k: v for k, v in row.items() if k != "steps_per_second"} for row in r.rows]
+        for r in (whole.curve, resumed.curve)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_another_seed_is_another_run(tmp_path):
+    weights = []
+    for seed in (0, 1):
+        recipe = dataclasses.replace(SMALL, seed=seed, total_steps=40)
+        run = Run(recipe, tmp_path / str(seed))
+        weights.append(run.policy.get_weights()[0])
+    assert np.abs(weights[0] - weights[1]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("environment=Nowhere-v0", "`environment` cannot be made"),
+        ("environment_arguments.size=3", "`environment` cannot be made"),
+        ("memory_arguments.heads=3", "`memory_arguments` must fit AGaLiTe"),
+        ("encoder=conv", "exactly one uint8 image"),
+        ("head_activation=wobble", "wobble"),
+    ],
+)
+def test_what_cannot_be_built_is_an_error_of_one_line(
+    recipe_file, tmp_path, capfd, override, message
+):
+    arguments = ["train", recipe_file, "--run-dir", str(tmp_path / "run")]
+    assert main([*arguments, "--set", override]) == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+LEARNABLE = {
+    "total_steps": 30_720,
+    "environment_arguments": {"corridor_length": 3},
+    "num_environments": 16,
+    "sequence_length": 32,
+    "num_epochs": 4,
+    "num_minibatches": 4,
+    "learning_rate": 2e-3,
+    "checkpoint_interval": 100_000,
+    "evaluation_episodes": 100,
+}
+
+
+@pytest.mark.parametrize(
+    ("memory", "arguments"),
+    [
+        (
+            "agalite",
+            {
+                "num_layers": 1,
+                "hidden_dim": 32,
+                "num_heads": 2,
+                "head_dim": 16,
+                "intermediate_dim": 32,
+            },
+        ),
+        ("memoryless", {"hidden_dim": 32}),
+    ],
+)
+def test_learning_needs_a_memory(tmp_path, memory, arguments):
+    recipe = Recipe(
+        name="learn",
+        environment="keras_agalite/TMaze-v0",
+        memory=memory,
+        memory_arguments=arguments,
+        **LEARNABLE,
+    )
+    run = Run(recipe, tmp_path)
+    run.train()
+    success = run.finish()["success_rate"]
+    assert success >= 0.95 if memory == "agalite" else success <= 0.65
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tmaze_10", "tmaze_10_memoryless"])
+def test_the_main_recipe(tmp_path, name):
+    """What the README says of the two recipes: about two minutes each."""
+    arguments = ["train", f"training/recipes/{name}.toml", "--run-dir", str(tmp_path)]
+    assert main(arguments) == 0
+    success = json.loads((tmp_path / "evaluation.json").read_text())["success_rate"]
+    assert success >= 0.95 if name == "tmaze_10" else success <= 0.60

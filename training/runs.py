@@ -1,0 +1,30 @@
+"""The folder of a run."""
+
+import dataclasses
+from pathlib import Path
+
+from training.recipe import Recipe, load_recipe
+
+RECIPE = "recipe.toml"
+# What may change when a run is continued: it may go on for longer.
+MAY_CHANGE = {"total_steps", "checkpoints_kept", "evaluation_episodes"}
+
+
+def open_run(recipe: Recipe, run_dir: Path) -> None:
+    """Makes the folder of a run, or checks that the one there has this recipe.
+
+    Raises:
+        ValueError: If the folder holds a run with another recipe.
+    """
+    file = run_dir / RECIPE
+    if file.is_file():
+        before = dataclasses.asdict(load_recipe(file))
+        after = dataclasses.asdict(recipe)
+        changed = {key for key in after if before[key] != after[key]} - MAY_CHANGE
+        if changed:
+            raise ValueError(
+                f"The run {run_dir} was made with another recipe: choose another "
+                f"--run-dir, or remove it. Received: changed {sorted(changed)}"
+            )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    file.write_text(recipe.to_toml())

@@ -1,4 +1,4 @@
-"""The command line: `python -m training train|evaluate`."""
+"""The command line: `python -m training train|evaluate|release|cards`."""
 
 import argparse
 import json
@@ -35,6 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--recipe", help="default: the preset's recipe.toml")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the result")
     evaluate.set_defaults(function=_evaluate)
+
+    release = commands.add_parser("release", help="make a folder of zoo/ from a run")
+    release.add_argument("run", type=Path)
+    release.add_argument("folder", type=Path, help="for example zoo/tmaze_10")
+    release.set_defaults(function=_release)
+
+    cards = commands.add_parser("cards", help="write the cards of zoo/ anew")
+    cards.set_defaults(function=lambda options: _cards())
 
     options = parser.parse_args(arguments)
     try:
@@ -76,6 +84,18 @@ def _evaluate(options: Any) -> None:
     _show(result)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _release(options: Any) -> None:
+    from training.release import release
+
+    release(options.run, options.folder)
+
+
+def _cards() -> None:
+    from training.release import write_cards
+
+    write_cards(Path("zoo"))
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """MemoryPolicy: an encoder, a memory and heads behind one interface."""
 
+import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -314,10 +315,9 @@ class MemoryPolicy(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        parts = {
-            part: keras.saving.deserialize_keras_object(
+        config = copy.deepcopy(config)  # keras.layers.RNN empties what it reads
+        for part in ("encoder", "memory"):
+            config[part] = keras.saving.deserialize_keras_object(
                 config[part], custom_objects=custom_objects
             )
-            for part in ("encoder", "memory")
-        }
-        return cls(**{**config, **parts})
+        return cls(**config)

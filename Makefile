@@ -1,0 +1,58 @@
+# Two environments: .venv holds TensorFlow, JAX and TF-Agents, .venv-torch holds torch
+# (TF-Agents pins a typing-extensions that torch cannot use). .venv-lint holds linters.
+PYTHON ?= python3.11
+VENV ?= .venv
+VENV_TORCH ?= .venv-torch
+VENV_LINT ?= .venv-lint
+# The CPU build where wheels of it are at hand; any torch that Keras runs on will do.
+TORCH ?= torch==2.13.0
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+PYTEST = -m pytest -q -m "not slow"
+SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[0])")
+
+.PHONY: setup train test test-jax test-tensorflow test-torch lint clean
+
+setup: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_LINT)/ready
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q -e ".[tensorflow,jax,training,test]"
+	touch $@
+
+$(VENV_TORCH)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV_TORCH)
+	$(VENV_TORCH)/bin/pip install -q "$(TORCH)"
+	$(VENV_TORCH)/bin/pip install -q -e ".[torch,test]"
+	touch $@
+
+$(VENV_LINT)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV_LINT)
+	$(VENV_LINT)/bin/pip install -q ruff mypy
+	touch $@
+
+train: $(VENV)/ready
+	$(VENV)/bin/python -m training train training/recipes/tmaze_10.toml
+
+test: lint test-tensorflow test-jax test-torch
+
+lint: $(VENV)/ready $(VENV_LINT)/ready
+	$(VENV_LINT)/bin/ruff check .
+	$(VENV_LINT)/bin/ruff format --check .
+	$(VENV_LINT)/bin/mypy --python-executable $(VENV)/bin/python
+
+test-tensorflow: $(VENV)/ready
+	KERAS_BACKEND=tensorflow $(VENV)/bin/python $(PYTEST) tests
+
+test-jax: $(VENV)/ready
+	KERAS_BACKEND=jax $(VENV)/bin/python $(PYTEST) tests
+
+# TF-Agents cannot be installed beside torch, so the second line borrows it.
+test-torch: $(VENV)/ready $(VENV_TORCH)/ready
+	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python $(PYTEST) tests
+	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python -c "import sys; \
+	sys.path.append('$(SITE)'); import pytest; sys.exit(pytest.main(sys.argv[1:]))" \
+	-q tests/integrations
+
+clean:
+	rm -rf $(VENV) $(VENV_TORCH) $(VENV_LINT) runs

@@ -1,0 +1,69 @@
+"""Released policies do what their evaluation says, on every backend alike."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training.__main__ import main
+from training.release import cards
+
+ZOO = Path("zoo")
+NAMES = sorted(path.parent.name for path in ZOO.glob("*/config.json"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_released_policy_scores_what_it_says_seed_for_seed(name, tmp_path):
+    released = json.loads((ZOO / name / "evaluation.json").read_text())
+    file = tmp_path / "evaluation.json"
+    arguments = ["evaluate", name, "--seed", str(released["seed"]), "--episodes", "70"]
+    assert main([*arguments, "--json", str(file)]) == 0
+    result = json.loads(file.read_text())
+    assert result["episodes"] == 70
+    assert result["successes"] == released["successes"][:70]
+    assert result["returns"] == pytest.approx(released["returns"][:70], abs=1e-6)
+
+
+def test_sampled_episodes_repeat_with_their_seed(tmp_path):
+    results = []
+    for seed in ("3", "3", "4"):
+        file = tmp_path / "evaluation.json"
+        arguments = ["evaluate", "tmaze_10", "--episodes", "20", "--seed", seed]
+        assert main([*arguments, "--sampled", "--json", str(file)]) == 0
+        results.append(json.loads(file.read_text()))
+    assert results[0] == results[1]
+    assert results[0]["actions"] == "sampled"
+    assert results[0]["seed"] != results[2]["seed"]
+
+
+def test_a_memory_that_is_emptied_guesses(tmp_path, monkeypatch):
+    """The score is the memory's: without it the same weights are at chance."""
+    import keras_agalite
+
+    act = keras_agalite.MemoryPolicy.act
+
+    def forgetful(self, observation, state, *arguments, **keywords):
+        empty = self.initial_state(len(observation))
+        return act(self, observation, empty, *arguments, **keywords)[0], state
+
+    monkeypatch.setattr(keras_agalite.MemoryPolicy, "act", forgetful)
+    file = tmp_path / "evaluation.json"
+    assert main(["evaluate", "tmaze_10", "--episodes", "60", "--json", str(file)]) == 0
+    assert json.loads(file.read_text())["success_rate"] < 0.75
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "Expected the name of a released policy (tmaze_10"),
+        (["tmaze_10", "--recipe", "nowhere.toml"], "Expected a recipe file"),
+    ],
+)
+def test_what_it_refuses(arguments, message, capsys):
+    assert main(["evaluate", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_cards_are_up_to_date():
+    for path, text in cards(ZOO).items():
+        assert path.read_text() == text, f"{path}: run python -m training cards"

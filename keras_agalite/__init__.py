@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keras_agalite import layers as layers
     from keras_agalite import models as models
     from keras_agalite import ops as ops
+    from keras_agalite import zoo as zoo
     from keras_agalite.layers import GRU as GRU
     from keras_agalite.layers import LSTM as LSTM
     from keras_agalite.layers import AGaLiTe as AGaLiTe
@@ -22,14 +23,21 @@ if TYPE_CHECKING:
     from keras_agalite.layers import Memoryless as Memoryless
     from keras_agalite.layers import MemoryRNN as MemoryRNN
     from keras_agalite.models import ConvEncoder as ConvEncoder
+    from keras_agalite.models import GridEncoder as GridEncoder
     from keras_agalite.models import MemoryPolicy as MemoryPolicy
     from keras_agalite.models import MLPEncoder as MLPEncoder
     from keras_agalite.models import ResNetEncoder as ResNetEncoder
 
-_MODULES = ("convert", "layers", "models", "ops")
+_MODULES = ("convert", "layers", "models", "ops", "zoo")
 _NAMES = {
     "layers": ("AGaLiTe", "AGaLiTeCell", "GRU", "LSTM", "Memoryless", "MemoryRNN"),
-    "models": ("ConvEncoder", "MLPEncoder", "MemoryPolicy", "ResNetEncoder"),
+    "models": (
+        "ConvEncoder",
+        "GridEncoder",
+        "MLPEncoder",
+        "MemoryPolicy",
+        "ResNetEncoder",
+    ),
 }
 _SOURCES = {name: module for module, names in _NAMES.items() for name in names}
 

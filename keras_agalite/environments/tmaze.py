@@ -36,7 +36,7 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
             `num_distractors` not one of at least 0.
     """
 
-    metadata = {"render_modes": ["ansi"]}
+    metadata = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(
         self,

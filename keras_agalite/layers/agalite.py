@@ -5,13 +5,16 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_agalite.layers.gru_gate import GRUGate, orthogonal
-from keras_agalite.layers.memory_rnn import MemoryRNN
+from keras_agalite.layers.gated_block import (
+    GatedBlock,
+    GatedBlockCell,
+    GatedBlockMemory,
+)
 from keras_agalite.ops import agalite_attention, agalite_state_size
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class AGaLiTeBlock(keras.layers.Layer):
+class AGaLiTeBlock(GatedBlock):
     """One block of AGaLiTe: gated linear attention and a gated feed-forward.
 
         e = relu(W_emb x)                      (with `embed`, else e = x)
@@ -40,86 +43,28 @@ class AGaLiTeBlock(keras.layers.Layer):
         embed: bool,
         **kwargs: Any,
     ) -> None:
-        # The state keeps its own dtype; the parts below cast their own inputs.
-        kwargs["autocast"] = False
-        super().__init__(**kwargs)
-        self.hidden_dim = hidden_dim
-        self.num_heads = num_heads
-        self.head_dim = head_dim
+        super().__init__(hidden_dim, num_heads, head_dim, embed, **kwargs)
         self.eta = eta
         self.r = r
-        self.supports_masking = True
         self.state_size = agalite_state_size(num_heads, head_dim, eta, r)
-
-        def dense(units: int, name: str, activation: str | None = None) -> Any:
-            return keras.layers.Dense(
-                units,
-                activation,
-                kernel_initializer=orthogonal(),
-                name=name,
-                dtype=self.dtype_policy,
-            )
-
-        def norm(name: str) -> Any:
-            return keras.layers.LayerNormalization(
-                epsilon=1e-6, name=name, dtype=self.dtype_policy
-            )
-
-        def gate(name: str) -> GRUGate:
-            return GRUGate(name=name, dtype=self.dtype_policy)
-
-        self.embedding = dense(hidden_dim, "embedding", "relu") if embed else None
-        self.attention_norm = norm("attention_norm")
         # Each head: key, query, value, beta, gamma.
-        self.projection = dense(num_heads * 5 * head_dim, "projection")
+        self.projection = self.dense(num_heads * 5 * head_dim, "projection")
         # Each head: expansion of key, query, gamma.
-        self.expansion = dense(num_heads * 3 * eta, "expansion")
-        self.attention_output = dense(hidden_dim, "attention_output", "relu")
-        self.attention_gate = gate("attention_gate")
-        self.feedforward_norm = norm("feedforward_norm")
-        self.feedforward_intermediate = dense(
-            intermediate_dim, "feedforward_intermediate", "relu"
-        )
-        self.feedforward_output = dense(hidden_dim, "feedforward_output", "relu")
-        self.feedforward_gate = gate("feedforward_gate")
+        self.expansion = self.dense(num_heads * 3 * eta, "expansion")
+        self.add_feedforward(intermediate_dim)
 
-    def build(
-        self,
-        inputs_shape: Any,
-        state_shape: Any = None,
-        start_shape: Any = None,
-    ) -> None:
-        hidden = (*inputs_shape[:-1], self.hidden_dim)
-        attended = (*inputs_shape[:-1], self.num_heads * self.head_dim)
-        if self.embedding is not None:
-            self.embedding.build(inputs_shape)
-        for layer in (self.attention_norm, self.projection, self.expansion):
-            layer.build(hidden)
-        self.attention_output.build(attended)
-        self.attention_gate.build(hidden, hidden)
-        self.feedforward_norm.build(hidden)
-        self.feedforward_intermediate.build(hidden)
-        self.feedforward_output.build(
-            (*inputs_shape[:-1], self.feedforward_intermediate.units)
-        )
-        self.feedforward_gate.build(hidden, hidden)
-
-    def call(self, inputs: Any, state: Any, start: Any = None, mask: Any = None) -> Any:
-        x = inputs if self.embedding is None else self.embedding(inputs)
-        attended, state = self.attend(self.attention_norm(x), state, start, mask)
-        x = self.attention_gate(x, self.attention_output(attended))
-        update = self.feedforward_intermediate(self.feedforward_norm(x))
-        x = self.feedforward_gate(x, self.feedforward_output(update))
-        return x, state
+    def build_attention(self, shape: Any) -> None:
+        self.projection.build(shape)
+        self.expansion.build(shape)
 
     def attend(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
-        batch, length = ops.shape(x)[:2]
-        heads = (batch, length, self.num_heads)
+        x = self.attention_norm(x)
+        heads = (*ops.shape(x)[:2], self.num_heads)
         projected = ops.reshape(self.projection(x), (*heads, 5 * self.head_dim))
         key, query, value, beta, gamma = ops.split(projected, 5, axis=-1)
         expanded = ops.reshape(self.expansion(x), (*heads, 3 * self.eta))
         p_key, p_query, p_gamma = ops.split(expanded, 3, axis=-1)
-        y, state = agalite_attention(
+        return agalite_attention(
             ops.relu(query),
             ops.relu(key),
             value,
@@ -131,12 +76,10 @@ class AGaLiTeBlock(keras.layers.Layer):
             start=start,
             mask=mask,
         )
-        y = ops.reshape(y, (batch, length, self.num_heads * self.head_dim))
-        return ops.cast(y, self.compute_dtype), state
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class AGaLiTeCell(keras.layers.Layer):
+class AGaLiTeCell(GatedBlockCell):
     """One step of AGaLiTe, as a Keras RNN cell.
 
     It runs in a stock `keras.layers.RNN` and, with episode starts, in `MemoryRNN`;
@@ -171,6 +114,8 @@ class AGaLiTeCell(keras.layers.Layer):
     >>> layer = keras.layers.RNN(AGaLiTeCell(num_layers=2), stateful=True)
     """
 
+    block_class = AGaLiTeBlock
+
     def __init__(
         self,
         num_layers: int = 4,
@@ -182,9 +127,7 @@ class AGaLiTeCell(keras.layers.Layer):
         r: int = 2,
         **kwargs: Any,
     ) -> None:
-        kwargs["autocast"] = False
-        super().__init__(**kwargs)
-        self.arguments = {
+        arguments = {
             "num_layers": num_layers,
             "hidden_dim": hidden_dim,
             "num_heads": num_heads,
@@ -193,63 +136,11 @@ class AGaLiTeCell(keras.layers.Layer):
             "eta": eta,
             "r": r,
         }
-        for name, value in self.arguments.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: {name}={value!r}"
-                )
-        sizes = {k: v for k, v in self.arguments.items() if k != "num_layers"}
-        self.blocks = [
-            AGaLiTeBlock(
-                **sizes, embed=i == 0, name=f"block_{i}", dtype=self.dtype_policy
-            )
-            for i in range(num_layers)
-        ]
-
-    @property
-    def state_size(self) -> list[int]:
-        return [block.state_size for block in self.blocks]
-
-    @property
-    def output_size(self) -> int:
-        return self.arguments["hidden_dim"]
-
-    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
-        return [
-            ops.zeros((batch_size, size), dtype=self.compute_dtype)
-            for size in self.state_size
-        ]
-
-    def build(self, inputs_shape: Any, states_shape: Any = None) -> None:
-        shape = (inputs_shape[0], 1, inputs_shape[-1])
-        for block in self.blocks:
-            block.build(shape)
-            block.built = True
-            shape = (*shape[:-1], self.output_size)
-
-    def call(
-        self, inputs: Any, states: Any, start: Any = None, training: bool = False
-    ) -> Any:
-        start = None if start is None else ops.expand_dims(start, 1)
-        x, states = self.run(ops.expand_dims(inputs, 1), states, start)
-        return ops.squeeze(x, 1), states
-
-    def run(
-        self, sequences: Any, states: Any, start: Any = None, mask: Any = None
-    ) -> tuple[Any, list[Any]]:
-        """Runs every block over sequences of shape `(batch, time, features)`."""
-        new_states = []
-        for block, state in zip(self.blocks, states, strict=True):
-            sequences, state = block(sequences, state, start=start, mask=mask)
-            new_states.append(state)
-        return sequences, new_states
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.arguments}
+        super().__init__(arguments, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class AGaLiTe(MemoryRNN):
+class AGaLiTe(GatedBlockMemory):
     """AGaLiTe, a gated linear transformer whose memory has a fixed size.
 
     `return_sequences` is True unless told otherwise.
@@ -303,25 +194,3 @@ class AGaLiTe(MemoryRNN):
             dtype=kwargs.get("dtype"),
         )
         super().__init__(cell, **kwargs)
-
-    def inner_loop(
-        self,
-        sequences: Any,
-        initial_state: Any,
-        mask: Any,
-        training: bool = False,
-        start: Any = None,
-    ) -> tuple[Any, Any, Any]:
-        outputs, state = self.cell.run(sequences, initial_state, start, mask)
-        if mask is not None:
-            outputs = self.hold_outputs(outputs, mask)
-        return outputs[:, -1], outputs, state
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["cell"]
-        return {**config, **self.cell.arguments}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        return cls(**config)

@@ -183,6 +183,28 @@ class BoxHead(ActionHead):
         return ops.sum(log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
 
+def num_outputs(action_space: gymnasium.Space[Any]) -> tuple[int, int]:
+    """Outputs of the last layer for an action space, and weights besides it.
+
+    Raises:
+        ValueError: If the space is not one of those that `action_head` takes.
+    """
+    match action_space:
+        case spaces.Discrete():
+            return int(action_space.n), 0
+        case spaces.MultiDiscrete() if (
+            action_space.nvec.ndim == 1 and not action_space.start.any()
+        ):
+            return int(action_space.nvec.sum()), 0
+        case spaces.Box() if np.issubdtype(action_space.dtype, np.floating):
+            size = math.prod(action_space.shape)
+            return size, size
+    raise ValueError(
+        "Expected an action space that is Discrete, MultiDiscrete (of one axis, from "
+        f"0) or a Box of floats. Received: action_space={action_space}"
+    )
+
+
 def action_head(
     action_space: gymnasium.Space[Any], units: int, activation: str, **kwargs: Any
 ) -> ActionHead:
@@ -192,16 +214,10 @@ def action_head(
         ValueError: If the space is not Discrete, MultiDiscrete (of one axis, from 0)
             or a Box of floats.
     """
-    match action_space:
-        case spaces.Discrete():
-            return DiscreteHead(action_space, units, activation, **kwargs)
-        case spaces.MultiDiscrete() if (
-            action_space.nvec.ndim == 1 and not action_space.start.any()
-        ):
-            return MultiDiscreteHead(action_space, units, activation, **kwargs)
-        case spaces.Box() if np.issubdtype(action_space.dtype, np.floating):
-            return BoxHead(action_space, units, activation, **kwargs)
-    raise ValueError(
-        "Expected an action space that is Discrete, MultiDiscrete (of one axis, from "
-        f"0) or a Box of floats. Received: action_space={action_space}"
-    )
+    num_outputs(action_space)  # raises if there is no head for it
+    head: Any = BoxHead
+    if isinstance(action_space, spaces.Discrete):
+        head = DiscreteHead
+    elif isinstance(action_space, spaces.MultiDiscrete):
+        head = MultiDiscreteHead
+    return head(action_space, units, activation, **kwargs)

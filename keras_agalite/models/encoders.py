@@ -124,6 +124,64 @@ class MLPEncoder(Encoder):
         }
 
 
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class GridEncoder(Encoder):
+    """A dense layer over a grid of categories, such as MiniGrid's observation.
+
+    A uint8 grid of shape `(height, width, channels)` holds one category a channel,
+    not a brightness: each becomes a one-hot vector. Other parts are appended.
+
+    Args:
+        observation_space: See `Encoder`; it must hold exactly one uint8 grid.
+        categories: Number of categories of each channel; MiniGrid has 11 objects, 6
+            colours and 4 states (a larger number counts as the last).
+        units: Width of the dense layer.
+    """
+
+    def __init__(
+        self,
+        observation_space: Any,
+        categories: Sequence[int] = (11, 6, 4),
+        units: int = 128,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_space, **kwargs)
+        self.categories, self.units = tuple(categories), units
+        shapes = [space.shape for _, space in self.images]
+        if len(shapes) != 1 or shapes[0][-1] != len(self.categories):
+            raise ValueError(
+                "GridEncoder expects exactly one uint8 grid in the observation space, "
+                f"with one channel for each of categories={self.categories}. "
+                f"Received: observation_space={self.observation_space}"
+            )
+        self.grid_path, grid = self.images[0]
+        self.flat_size = grid.shape[0] * grid.shape[1] * sum(self.categories)
+        others = [space for _, space in self.parts if not is_image(space)]
+        self.output_size = units + sum(feature_size(space) for space in others)
+        self.output_layer = self.dense(units, "relu")
+
+    def build(self, observation_shape: Any = None) -> None:
+        self.output_layer.build((None, self.flat_size))
+
+    def call(self, observation: Any) -> Any:
+        grid = ops.cast(pick(observation, self.grid_path), "int32")
+        codes = [
+            ops.one_hot(ops.minimum(grid[..., i], n - 1), n, dtype=self.compute_dtype)
+            for i, n in enumerate(self.categories)
+        ]
+        flat = ops.reshape(ops.concatenate(codes, axis=-1), (-1, self.flat_size))
+        x = self.output_layer(flat)
+        others = self.features(observation, skip_images=True)
+        return x if others is None else ops.concatenate([x, others], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "categories": list(self.categories),
+            "units": self.units,
+        }
+
+
 class ImageEncoder(Encoder):
     """Base of the image encoders: one image, and any other parts beside it.
 

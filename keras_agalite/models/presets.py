@@ -6,6 +6,7 @@ that a file gives.
 
 import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,30 @@ import keras
 from keras_agalite import layers
 from keras_agalite._version import __version__
 from keras_agalite.models import encoders
+from keras_agalite.models.downloads import FORMS, download
 from keras_agalite.models.policy import MemoryPolicy
+from keras_agalite.models.sizes import count_parameters
 from keras_agalite.models.spaces import space_from_config, space_to_config
+from keras_agalite.models.weights_file import count_numbers
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+OPTIONAL = ("README.md", "recipe.toml", "evaluation.json")
+MAX_CONFIG_BYTES = 2**20
+MAX_SIZE = 2**20
 ENCODERS = {
     c.__name__: c
-    for c in (encoders.MLPEncoder, encoders.ConvEncoder, encoders.ResNetEncoder)
+    for c in (
+        encoders.MLPEncoder,
+        encoders.GridEncoder,
+        encoders.ConvEncoder,
+        encoders.ResNetEncoder,
+    )
 }
 MEMORIES = {
     c.__name__: c for c in (layers.AGaLiTe, layers.GRU, layers.LSTM, layers.Memoryless)
 }
-_DTYPES = ("float32", "float64", "bfloat16", "mixed_bfloat16", "mixed_float16")
+DTYPES = ("float32", "float64", "bfloat16", "mixed_bfloat16", "mixed_float16")
 
 
 def released_folder() -> Path:
@@ -61,60 +73,121 @@ def save_preset(policy: MemoryPolicy, folder: Path) -> None:
 def load_preset(preset: str | Path) -> MemoryPolicy:
     """See `MemoryPolicy.from_preset`."""
     folder = find_preset(preset)
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    return load_weights(read_config(folder / CONFIG), folder / WEIGHTS)
+
+
+def load_weights(config: dict[str, Any], weights: Path) -> MemoryPolicy:
+    """Builds the policy of a configuration that was checked, with these weights.
+
+    Raises:
+        ValueError: If the file does not hold the weights of such a policy.
+    """
+    expected, received = count_parameters(config), count_numbers(weights)
+    if expected != received:
         raise ValueError(
-            f"Expected JSON in {folder / CONFIG}. Received: {error}"
-        ) from error
+            f"Expected the {expected:,} weights that the configuration asks for. "
+            f"Received: {weights} with {received:,}"
+        )
     policy = policy_from_config(config)
-    try:
-        policy.load_weights(folder / WEIGHTS)
-    except (OSError, KeyError) as error:
-        raise ValueError(
-            f"Expected the weights of this policy in {folder / WEIGHTS}. "
-            f"Received: {error}"
-        ) from error
+    policy.load_weights(weights)
     return policy
 
 
-def policy_from_config(config: Any) -> MemoryPolicy:
-    """Builds a policy with fresh weights from the content of `config.json`."""
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads and checks the configuration of a preset, and builds nothing.
+
+    Raises:
+        ValueError: If it is not one that `save_preset` writes.
+    """
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ValueError(
+            f"Expected at most {MAX_CONFIG_BYTES:,} bytes in {path}. Received: "
+            f"{path.stat().st_size:,}"
+        )
+    try:
+        config = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"Expected JSON in {path}. Received: {error}") from error
+    check_config(config)
+    return dict(config)
+
+
+def check_config(config: Any) -> None:
+    """Raises a ValueError if `config` is not the configuration of a preset."""
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(
-            f"Expected a preset of format {FORMAT}. Received: "
+            f"Expected a preset of format {FORMAT}, which version {__version__} "
+            "reads. Received: format="
             f"{config.get('format') if isinstance(config, dict) else config!r}"
         )
-    activation, units = str(config.get("head_activation")), config.get("head_units")
-    keras.activations.get(activation)
-    if not isinstance(units, int) or units < 1:
+    expected = {"encoder", "memory", "action_space", "head_units", "head_activation"}
+    missing = sorted(expected - set(config))
+    if missing:
         raise ValueError(
-            f"Expected `head_units` to be positive. Received: head_units={units!r}"
+            f"Expected {sorted(expected)} in the configuration of a preset. Received: "
+            f"none of {missing}"
         )
+    _check_part(config["encoder"], ENCODERS, "encoder")
+    _check_part(config["memory"], MEMORIES, "memory")
+    space_from_config(config["action_space"])
+    for key, value in _numbers(config):
+        if value < 0 or value > MAX_SIZE:
+            raise ValueError(
+                f"Expected sizes from 0 to {MAX_SIZE:,}. Received: {key}={value}"
+            )
+    _check_activation("head_activation", config["head_activation"])
+    try:
+        count_parameters(config)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise ValueError(
+            f"Expected a policy that can be built. Received: config={config!r}"
+        ) from error
+
+
+def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """The integers among the arguments of the parts: widths, layers, units."""
+    parts = (config["encoder"]["config"], config["memory"]["config"])
+    for arguments in ({"head_units": config["head_units"]}, *parts):
+        for key, value in arguments.items():
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int):
+                    yield key, number
+
+
+def policy_from_config(config: dict[str, Any]) -> MemoryPolicy:
+    """Builds a policy with fresh weights from a configuration that was checked."""
+
+    def part(what: str, table: dict[str, Any]) -> Any:
+        cls, arguments = table[config[what]["class"]], config[what]["config"]
+        return cls(**arguments, dtype=config[what]["dtype"])
+
     return MemoryPolicy(
-        _part(config.get("encoder"), ENCODERS, "encoder"),
-        _part(config.get("memory"), MEMORIES, "memory"),
-        space_from_config(config.get("action_space", {})),
-        head_units=units,
-        head_activation=activation,
+        part("encoder", ENCODERS),
+        part("memory", MEMORIES),
+        space_from_config(config["action_space"]),
+        head_units=config["head_units"],
+        head_activation=config["head_activation"],
     )
 
 
 def find_preset(preset: str | Path) -> Path:
-    """The folder of a preset, from its name or path.
+    """The folder of a preset, from its name, path or address.
 
     Raises:
-        ValueError: If there is none; the message lists the released ones.
+        ValueError: If there is none; the message lists the legal forms.
     """
+    if "://" in str(preset):
+        return download(str(preset), (CONFIG, WEIGHTS), OPTIONAL)
     folder = Path(preset)
     if str(preset) in released_presets():
         folder = released_folder() / str(preset)
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         raise ValueError(
-            f"Expected the name of a released policy ({', '.join(released_presets())}) "
-            f"or a folder with {CONFIG} and {WEIGHTS}. Received: preset={preset!r}, "
-            f"in which {' and '.join(missing)} cannot be found"
+            f"Expected the name of a released policy ({', '.join(released_presets())}"
+            f"), a folder with {CONFIG} and {WEIGHTS}, or an address {FORMS}. "
+            f"Received: preset={str(preset)!r}, in which {' and '.join(missing)} "
+            "cannot be found"
         )
     return folder
 
@@ -133,32 +206,32 @@ def _part_config(part: Any, table: dict[str, Any], what: str) -> dict[str, Any]:
     }
 
 
-def _part(config: Any, table: dict[str, Any], what: str) -> Any:
+def _check_part(config: Any, table: dict[str, Any], what: str) -> None:
     name = config.get("class") if isinstance(config, dict) else None
     if not isinstance(name, str) or name not in table:
         raise ValueError(
             f"Expected the {what} to be one of {', '.join(table)}. Received: {config!r}"
         )
-    cls, dtype, arguments = table[name], config.get("dtype"), config.get("config")
-    if dtype not in _DTYPES:
-        raise ValueError(f"Expected a dtype of {_DTYPES}. Received: dtype={dtype!r}")
-    if not isinstance(arguments, dict) or set(arguments) != set(_arguments(cls)):
+    dtype, arguments = config.get("dtype"), config.get("config")
+    if dtype not in DTYPES:
+        raise ValueError(f"Expected a dtype of {DTYPES}. Received: dtype={dtype!r}")
+    if not isinstance(arguments, dict) or set(arguments) != set(
+        _arguments(table[name])
+    ):
         raise ValueError(
-            f"Expected the arguments {_arguments(cls)} for {name}. "
+            f"Expected the arguments {_arguments(table[name])} for {name}. "
             f"Received: {arguments!r}"
         )
+    _check_activation("activation", arguments.get("activation", "relu"))
+
+
+def _check_activation(key: str, name: Any) -> None:
     # Keras would look up a class, by any module's name, for a dict.
-    if not isinstance(arguments.get("activation", ""), str):
+    if not isinstance(name, str) or not callable(getattr(keras.activations, name, 0)):
         raise ValueError(
-            "Expected `activation` to be the name of an activation. Received: "
-            f"activation={arguments['activation']!r}"
+            f"Expected `{key}` to be the name of an activation of Keras. Received: "
+            f"{key}={name!r}"
         )
-    try:
-        return cls(**arguments, dtype=dtype)
-    except TypeError as error:
-        raise ValueError(
-            f"Expected arguments that fit {name}. Received: {arguments!r}"
-        ) from error
 
 
 def _arguments(cls: Any) -> list[str]:

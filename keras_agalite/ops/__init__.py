@@ -4,6 +4,8 @@ Each function has a plain NumPy counterpart in `keras_agalite.ops.naive`, which
 is the oracle of its tests.
 """
 
+from keras_agalite.ops.galite_attention import galite_attention as galite_attention
+from keras_agalite.ops.galite_attention import galite_state_size as galite_state_size
 from keras_agalite.ops.gated_linear_attention import (
     agalite_attention as agalite_attention,
 )
@@ -11,3 +13,6 @@ from keras_agalite.ops.gated_linear_attention import (
     agalite_state_size as agalite_state_size,
 )
 from keras_agalite.ops.linear_recurrence import linear_recurrence as linear_recurrence
+from keras_agalite.ops.relative_attention import (
+    relative_attention as relative_attention,
+)

@@ -82,3 +82,73 @@ def agalite_attention(
         y = np.einsum("brhd,brh->bhd", tilde_v, read)
         outputs.append(y / (2 * r * norm + 1e-5)[..., None])
     return np.stack(outputs, 1), (tilde_k, tilde_v, s, tick)
+
+
+def galite_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    beta: Any,
+    gamma: Any,
+    expansions: Any,
+    c: Any,
+    s: Any,
+    start: Any = None,
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The equations of `keras_agalite.ops.galite_attention`, one after the other.
+
+    The state is the authors': `c (batch, heads, head_dim, head_dim * eta)` and
+    `s (batch, heads, head_dim * eta)`.
+    """
+    query, key, value, beta, gamma, p_q, p_k, p_g, c, s = (
+        np.asarray(x, np.float64)
+        for x in (query, key, value, beta, gamma, *expansions, c, s)
+    )
+
+    def flat(x: np.ndarray, p: np.ndarray) -> np.ndarray:
+        return np.einsum("bhd,bhn->bhdn", x, p).reshape(*x.shape[:2], -1)
+
+    outputs = []
+    for t in range(query.shape[1]):
+        if start is not None:
+            keep = 1.0 - np.asarray(start, np.float64)[:, t, None, None]
+            c, s = c * keep[..., None], s * keep
+        k, q = flat(key[:, t], p_k[:, t]), flat(query[:, t], p_q[:, t])
+        g, b = flat(gamma[:, t], p_g[:, t]), beta[:, t]
+        gate = np.einsum("bhd,bhf->bhdf", b, g)
+        c = (1 - gate) * c + np.einsum("bhd,bhf->bhdf", b * value[:, t], g * k)
+        s = (1 - g) * s + g * k
+        norm = np.einsum("bhf,bhf->bh", s, q)
+        outputs.append(np.einsum("bhdf,bhf->bhd", c, q) / (norm + 1e-10)[..., None])
+    return np.stack(outputs, 1), (c, s)
+
+
+def relative_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    position: Any,
+    content_bias: Any,
+    position_bias: Any,
+    episode: Any,
+    memory_length: int,
+    sliding_window: bool = True,
+) -> np.ndarray:
+    """See `keras_agalite.ops.relative_attention`; one token after the other."""
+    query, key, value, position, content_bias, position_bias = (
+        np.asarray(x, np.float64)
+        for x in (query, key, value, position, content_bias, position_bias)
+    )
+    outputs = np.zeros(query.shape)
+    for b, i, h in np.ndindex(*query.shape[:3]):
+        here = memory_length + i
+        scores = {}
+        for j in range(here - memory_length if sliding_window else 0, here + 1):
+            if episode[b, j] == episode[b, here]:
+                content = (query[b, i, h] + content_bias[h]) @ key[b, j, h]
+                distance = position[len(position) - 1 - (here - j), h]
+                score = content + (query[b, i, h] + position_bias[h]) @ distance
+                scores[j] = score / np.sqrt(query.shape[-1])
+        weights = np.exp(np.array(list(scores.values())) - max(scores.values()))
+        outputs[b, i, h] = weights / weights.sum() @ value[b, list(scores), h]
+    return outputs

@@ -1,0 +1,142 @@
+"""How many weights a configuration asks for, counted without building anything.
+
+A preset's weights are compared with this number before a policy is made, so that a
+file which asks for the impossible costs nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras_agalite.models.action_heads import num_outputs
+from keras_agalite.models.spaces import (
+    feature_size,
+    is_image,
+    leaves,
+    space_from_config,
+)
+
+
+def count_parameters(config: dict[str, Any]) -> int:
+    """Number of weights of the policy that `config` (of a preset) describes."""
+    encoder, memory = config["encoder"], config["memory"]
+    features, size = _ENCODERS[encoder["class"]](**encoder["config"])
+    memory_weights, width = _MEMORIES[memory["class"]](features, **memory["config"])
+    units = config["head_units"]
+    action_space = space_from_config(config["action_space"])
+    outputs, extra = num_outputs(action_space)
+    heads = 2 * _dense(width, units) + _dense(units, outputs) + _dense(units, 1)
+    return size + memory_weights + heads + extra
+
+
+def _dense(inputs: int, units: int) -> int:
+    return (inputs + 1) * units
+
+
+def _parts(observation_space: Any) -> tuple[tuple[int, ...], int]:
+    """Shape of the (last) image and the width of all other parts."""
+    if isinstance(observation_space, dict):
+        observation_space = space_from_config(observation_space)
+    spaces = [space for _, space in leaves(observation_space)]
+    images = [space.shape for space in spaces if is_image(space)]
+    others = sum(feature_size(space) for space in spaces if not is_image(space))
+    return (images or [()])[-1], others
+
+
+def _mlp(observation_space: Any, units: Any, activation: str) -> tuple[int, int]:
+    image, width = _parts(observation_space)
+    width += _product(image) if image else 0
+    total = 0
+    for n in units:
+        total, width = total + _dense(width, n), n
+    return width, total
+
+
+def _grid(observation_space: Any, categories: Any, units: int) -> tuple[int, int]:
+    (height, width, _), others = _parts(observation_space)
+    return units + others, _dense(height * width * sum(categories), units)
+
+
+def _conv(observation_space: Any, units: int) -> tuple[int, int]:
+    (height, width, channels), others = _parts(observation_space)
+    total = 0
+    for filters, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+        total += _dense(kernel * kernel * channels, filters)
+        height, width = (
+            (n - kernel) // stride + 1 if n >= kernel else 0 for n in (height, width)
+        )
+        channels = filters
+    return units + others, total + _dense(height * width * channels, units)
+
+
+def _resnet(observation_space: Any, units: int, filters: Any) -> tuple[int, int]:
+    (height, width, channels), others = _parts(observation_space)
+    total = 0
+    for n in filters:
+        total += _dense(9 * channels, n) + 4 * _dense(9 * n, n)
+        height, width, channels = -(-height // 2), -(-width // 2), n
+    return units + others, total + _dense(height * width * channels, units)
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    result = 1
+    for n in shape:
+        result *= n
+    return result
+
+
+def _gates_and_feedforward(hidden_dim: int, intermediate_dim: int) -> int:
+    """Two norms, two GRU gates and the feed-forward of a gated block."""
+    gate = 6 * hidden_dim**2 + hidden_dim
+    up, down = (
+        _dense(hidden_dim, intermediate_dim),
+        _dense(intermediate_dim, hidden_dim),
+    )
+    return 4 * hidden_dim + 2 * gate + up + down
+
+
+def _agalite(
+    features: int,
+    num_layers: int,
+    hidden_dim: int,
+    num_heads: int,
+    head_dim: int,
+    intermediate_dim: int,
+    eta: int,
+    r: int,
+) -> tuple[int, int]:
+    block = (
+        _dense(hidden_dim, num_heads * (5 * head_dim + 3 * eta))
+        + _dense(num_heads * head_dim, hidden_dim)
+        + _gates_and_feedforward(hidden_dim, intermediate_dim)
+    )
+    return _dense(features, hidden_dim) + num_layers * block, hidden_dim
+
+
+def _recurrent(gates: int, biases: int) -> Callable[..., tuple[int, int]]:
+    def count(features: int, hidden_dim: int, num_layers: int) -> tuple[int, int]:
+        total = 0
+        for _ in range(num_layers):
+            total += gates * hidden_dim * (features + hidden_dim + biases)
+            features = hidden_dim
+        return total, hidden_dim
+
+    return count
+
+
+def _memoryless(features: int, hidden_dim: int, num_layers: int) -> tuple[int, int]:
+    total = _dense(features, hidden_dim)
+    return total + (num_layers - 1) * _dense(hidden_dim, hidden_dim), hidden_dim
+
+
+_ENCODERS: dict[str, Callable[..., tuple[int, int]]] = {
+    "MLPEncoder": _mlp,
+    "GridEncoder": _grid,
+    "ConvEncoder": _conv,
+    "ResNetEncoder": _resnet,
+}
+_MEMORIES: dict[str, Callable[..., tuple[int, int]]] = {
+    "AGaLiTe": _agalite,
+    "GRU": _recurrent(gates=3, biases=2),
+    "LSTM": _recurrent(gates=4, biases=1),
+    "Memoryless": _memoryless,
+}

@@ -1,0 +1,142 @@
+"""The attention of GTrXL: softmax attention over a memory, by relative distance.
+
+Dai et al., "Transformer-XL: Attentive Language Models beyond a Fixed-Length
+Context", ACL 2019, section 3.3 and appendix B.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_agalite.ops.gated_linear_attention import at_least_float32
+
+# As good as minus infinity, and a gradient through it is zero instead of NaN.
+HIDDEN = -1e30
+
+
+def distance_encoding(furthest: Any, dim: int) -> Any:
+    """Encodes the distances `furthest, ..., 1, 0` by sines and cosines.
+
+    Returns:
+        float32 tensor of shape `(furthest + 1, dim)`.
+    """
+    frequency = 1.0 / 10000.0 ** (np.arange(0.0, dim, 2.0) / dim)
+    distance = furthest - ops.arange(furthest + 1)
+    angle = ops.cast(distance, "float32")[:, None] * ops.cast(frequency, "float32")
+    # An odd dim has one cosine less.
+    return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=1)[:, :dim]
+
+
+def relative_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    position: Any,
+    content_bias: Any,
+    position_bias: Any,
+    episode: Any,
+    *,
+    memory_length: int,
+    sliding_window: bool = True,
+) -> Any:
+    """Attends from every token to itself, to earlier tokens and to the memory.
+
+    With i a token, j what it sees and d the width of a head:
+
+        score_ij = (q_i + u) . k_j + (q_i + v) . p_(i-j)
+        y_i = sum_j softmax_j(score_ij / sqrt(d)) value_j
+
+    A token sees what has its own episode number. With `sliding_window` it sees at
+    most `memory_length` items before itself; else all of them. A window works
+    through chunks of `memory_length` tokens, so that no scores of time x time are
+    made.
+
+    Args:
+        query: Tensor of shape `(batch, time, heads, head_dim)`.
+        key: Tensor of shape `(batch, memory_length + time, heads, head_dim)`: keys
+            of the memory, the oldest first, then of the tokens.
+        value: Tensor of the same shape.
+        position: Keys of the distances that can be seen, the furthest first:
+            `memory_length, ..., 0`, without a window `memory_length + time - 1,
+            ..., 0`. Tensor of shape `(distances, heads, head_dim)`.
+        content_bias: Tensor `u` of shape `(heads, head_dim)`.
+        position_bias: Tensor `v` of the same shape.
+        episode: Integer tensor of shape `(batch, memory_length + time)`.
+        memory_length: Number of items in the memory.
+        sliding_window: Whether what a token sees is limited to `memory_length`
+            items before it.
+
+    Returns:
+        Tensor of shape `(batch, time, heads, head_dim)`; the softmax is computed in
+        float32 at least.
+    """
+    length = query.shape[1]
+    number = episode[:, memory_length:]
+    in_chunks = sliding_window and (length is None or length > memory_length)
+    time = ops.shape(query)[1]
+    if in_chunks:
+        query, number = (_chunks(x, time, memory_length) for x in (query, number))
+        key, value, episode = (
+            _windows(x, time, memory_length) for x in (key, value, episode)
+        )
+    scores = ops.einsum("bqhd,bkhd->bhqk", query + content_bias, key)
+    by_distance = ops.einsum("bqhd,whd->bhqw", query + position_bias, position)
+    by_key = _skew(by_distance)[..., -ops.shape(key)[1] :]
+    dtype = at_least_float32(query.dtype)
+    scores = ops.cast(scores + by_key, dtype) / math.sqrt(query.shape[-1])
+
+    distance = (
+        memory_length
+        + ops.arange(ops.shape(query)[1])[:, None]
+        - ops.arange(ops.shape(key)[1])[None, :]
+    )
+    seen = distance >= 0
+    if sliding_window:
+        seen = ops.logical_and(seen, distance <= memory_length)
+    visible = ops.logical_and(seen, number[:, :, None] == episode[:, None, :])
+    weights = ops.softmax(ops.where(visible[:, None], scores, HIDDEN), axis=-1)
+    y = ops.einsum("bhqk,bkhd->bqhd", ops.cast(weights, value.dtype), value)
+    if in_chunks:
+        padded = -(-time // memory_length) * memory_length
+        y = ops.reshape(y, (-1, padded, *y.shape[2:]))[:, :time]
+    return y
+
+
+def _skew(scores: Any) -> Any:
+    """From columns by distance `(..., W, ..., 0)` to columns by key.
+
+    Row i of `(..., tokens, W + 1)` moves i places to the right. Of the columns
+    `(..., tokens, W + tokens)` the last one is the last token, the one before it the
+    last but one and so on; places out of a token's reach hold zeros.
+    """
+    batch, heads, tokens, distances = ops.shape(scores)
+    zeros = ops.zeros((batch, heads, tokens, tokens), dtype=scores.dtype)
+    padded = ops.concatenate([scores, zeros], axis=-1)
+    columns = distances + tokens - 1
+    flat = ops.reshape(padded, (batch, heads, tokens * (columns + 1)))
+    return ops.reshape(
+        flat[:, :, : tokens * columns], (batch, heads, tokens, columns)
+    )
+
+
+def _pad(x: Any, time: Any, size: int) -> Any:
+    """Zeros behind a sequence of `time` steps up to a multiple of `size`."""
+    batch, *rest = ops.shape(x)[:1] + tuple(x.shape[2:])
+    zeros = ops.zeros((batch, -time % size, *rest), dtype=x.dtype)
+    return ops.concatenate([x, zeros], axis=1)
+
+
+def _chunks(x: Any, time: Any, size: int) -> Any:
+    """`(batch, time, ...)` to `(batch * chunks, size, ...)`."""
+    return ops.reshape(_pad(x, time, size), (-1, size, *x.shape[2:]))
+
+
+def _windows(x: Any, time: Any, size: int) -> Any:
+    """`(batch, size + time, ...)` to each chunk with the `size` items before it."""
+    padded = _pad(x, time, size)
+    chunks = -(-time // size)
+    parts = ops.reshape(padded, (-1, chunks + 1, size, *x.shape[2:]))
+    pairs = ops.concatenate([parts[:, :-1], parts[:, 1:]], axis=2)
+    return ops.reshape(pairs, (-1, 2 * size, *x.shape[2:]))

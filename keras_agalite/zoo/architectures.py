@@ -1,0 +1,177 @@
+"""What the zoo's policies are made of, as configurations of presets.
+
+Settings are the paper's (Pramanik et al., TMLR 2024) where it has any; docs/zoo.md says
+where it has none. A width for another memory is found by counting weights.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from keras_agalite.models.presets import FORMAT
+from keras_agalite.models.sizes import count_parameters
+from keras_agalite.models.spaces import space_to_config
+
+_PAPER = {"num_layers": 4, "num_heads": 4, "head_dim": 64}
+_SMALL = {"num_layers": 2, "num_heads": 2, "head_dim": 32}
+_SIZES = range(8, 4096, 8)
+
+
+class Architecture(NamedTuple):
+    """A policy for one environment, whatever its memory.
+
+    Attributes:
+        name: Name of the released policy with AGaLiTe.
+        environment: Gymnasium id.
+        observation_space: The environment's.
+        action_space: The environment's.
+        encoder: Class and arguments of the encoder, without the space.
+        head_units: Width of the heads.
+        head_activation: Their activation.
+        blocks: Layers, heads and width of a head.
+        hidden_dim: Width of AGaLiTe.
+        eta: Feature expansion of AGaLiTe.
+    """
+
+    name: str
+    environment: str
+    observation_space: Any
+    action_space: Any
+    encoder: tuple[str, dict[str, Any]]
+    head_units: int
+    head_activation: str = "tanh"
+    blocks: dict[str, int] = _PAPER
+    hidden_dim: int = 128
+    eta: int = 4
+
+    def config(self, memory: str = "agalite") -> dict[str, Any]:
+        """The configuration of a preset with this memory.
+
+        AGaLiTe has the architecture's own width; another memory gets the width, in
+        steps of 8, with which the policy has nearly as many weights.
+        """
+        config = self._config("agalite", self.hidden_dim)
+        if memory == "agalite":
+            return config
+        target = count_parameters(config)
+        return min(
+            (self._config(memory, width) for width in _SIZES),
+            key=lambda config: abs(count_parameters(config) - target),
+        )
+
+    def _config(self, memory: str, width: int) -> dict[str, Any]:
+        encoder, arguments = self.encoder
+        space = space_to_config(self.observation_space)
+        name, memory_arguments = _MEMORIES[memory](self, width)
+        return {
+            "format": FORMAT,
+            "encoder": {
+                "class": encoder,
+                "dtype": "float32",
+                "config": {"observation_space": space, **arguments},
+            },
+            "memory": {"class": name, "dtype": "float32", "config": memory_arguments},
+            "action_space": space_to_config(self.action_space),
+            "head_units": self.head_units,
+            "head_activation": self.head_activation,
+        }
+
+
+def _blocks(name: str, **more: Any) -> Callable[[Architecture, int], Any]:
+    def arguments(a: Architecture, width: int) -> tuple[str, dict[str, Any]]:
+        sizes = {**a.blocks, "hidden_dim": width, "intermediate_dim": width}
+        return name, {**sizes, **more}
+
+    return arguments
+
+
+def _cells(name: str, num_layers: int) -> Callable[[Architecture, int], Any]:
+    def arguments(a: Architecture, width: int) -> tuple[str, dict[str, Any]]:
+        return name, {"hidden_dim": width, "num_layers": num_layers}
+
+    return arguments
+
+
+_MEMORIES: dict[str, Callable[[Architecture, int], tuple[str, dict[str, Any]]]] = {
+    "agalite": lambda a, width: _blocks("AGaLiTe", eta=a.eta, r=2)(a, width),
+    "galite": _blocks("GaLiTe", eta=2),
+    "gtrxl": _blocks("GTrXL", memory_length=128, sliding_window=True),
+    "gru": _cells("GRU", 1),
+    "lstm": _cells("LSTM", 1),
+    "memoryless": _cells("Memoryless", 4),
+}
+MEMORY_NAMES = tuple(_MEMORIES)
+
+
+def _pixels(size: int) -> spaces.Box:
+    return spaces.Box(0, 255, (size, size, 3), np.uint8)
+
+
+def tmaze(corridor_length: int) -> Architecture:
+    """T-Maze; up to a corridor of 50 with half the paper's blocks and widths."""
+    bits = max(8, (corridor_length - 1).bit_length())
+    small = corridor_length <= 50
+    return Architecture(
+        name=f"tmaze_{corridor_length}",
+        environment="keras_agalite/TMaze-v0",
+        observation_space=spaces.Box(0.0, 1.0, (8 + bits,), np.float32),
+        action_space=spaces.Discrete(4),
+        encoder=("MLPEncoder", {"units": [], "activation": "tanh"}),
+        head_units=64 if small else 128,
+        blocks=_SMALL if small else _PAPER,
+        hidden_dim=64 if small else 128,
+    )
+
+
+def memory_maze(size: str) -> Architecture:
+    return Architecture(
+        name=f"memory_maze_{size}",
+        environment=f"keras_agalite/MemoryMaze-{size}-v0",
+        observation_space=_pixels(64),
+        action_space=spaces.Discrete(6),
+        encoder=("ResNetEncoder", {"units": 256, "filters": [16, 32, 32]}),
+        head_units=256,
+    )
+
+
+def mystery_path(variant: str) -> Architecture:
+    grid = variant == "grid"
+    return Architecture(
+        name=f"mystery_path_{variant}",
+        environment=f"keras_agalite/MysteryPath-{'Grid-' if grid else ''}v0",
+        observation_space=_pixels(84),
+        action_space=spaces.Discrete(4) if grid else spaces.MultiDiscrete([3, 3]),
+        encoder=("ConvEncoder", {"units": 256}),
+        head_units=256,
+        eta=8,
+    )
+
+
+def craftax(variant: str) -> Architecture:
+    symbolic = variant == "symbolic"
+    size, actions = (8268, 43) if symbolic else (1345, 17)
+    kind = "Symbolic-v1" if symbolic else "Classic-Symbolic-v1"
+    return Architecture(
+        name=f"craftax_{variant}",
+        environment=f"keras_agalite/Craftax-{kind}",
+        observation_space=spaces.Box(-np.inf, np.inf, (size,), np.float32),
+        action_space=spaces.Discrete(actions),
+        encoder=("MLPEncoder", {"units": [128], "activation": "relu"}),
+        head_units=128,
+        head_activation="relu",
+        eta=8,
+    )
+
+
+def minigrid_memory(size: int) -> Architecture:
+    random = "Random" if size == 17 else ""
+    return Architecture(
+        name=f"minigrid_memory_{size}",
+        environment=f"keras_agalite/MiniGridMemory-S{size}{random}-v0",
+        observation_space=spaces.Box(0, 255, (7, 7, 3), np.uint8),
+        action_space=spaces.Discrete(7),
+        encoder=("GridEncoder", {"categories": [11, 6, 4], "units": 128}),
+        head_units=128,
+    )

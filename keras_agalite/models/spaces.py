@@ -1,5 +1,6 @@
 """Gymnasium spaces as plain data, and observations of them as tensors."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
+# A space with bounds for each element takes memory when it is made.
+MAX_ELEMENTS = 2**24
 SUPPORTED = "Box, Discrete, MultiBinary, MultiDiscrete, or a Dict of them"
 
 
@@ -62,7 +65,7 @@ def space_from_config(config: dict[str, Any]) -> gymnasium.Space[Any]:
                 items = config["spaces"].items()
                 return spaces.Dict({k: space_from_config(v) for k, v in items})
             case "Box":
-                shape, dtype = tuple(config["shape"]), np.dtype(config["dtype"])
+                shape, dtype = _shape(config["shape"]), np.dtype(config["dtype"])
                 low, high = (
                     np.broadcast_to(np.asarray(config[x], dtype), shape)
                     if np.ndim(config[x]) == 0
@@ -75,6 +78,7 @@ def space_from_config(config: dict[str, Any]) -> gymnasium.Space[Any]:
             case "MultiDiscrete":
                 return spaces.MultiDiscrete(config["nvec"])
             case "MultiBinary":
+                _shape(np.atleast_1d(config["n"]).tolist())
                 return spaces.MultiBinary(config["n"])
     except (
         AssertionError,
@@ -91,6 +95,15 @@ def space_from_config(config: dict[str, Any]) -> gymnasium.Space[Any]:
         f"Expected the description of a space that is {SUPPORTED}. "
         f"Received: type={config['type']!r}"
     )
+
+
+def _shape(shape: list[int]) -> tuple[int, ...]:
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise ValueError(
+            f"Expected a space of at most {MAX_ELEMENTS:,} elements. Received: "
+            f"shape={shape}"
+        )
+    return tuple(shape)
 
 
 def leaves(space: gymnasium.Space[Any], path: tuple[str, ...] = ()) -> Iterator[Any]:

@@ -1,20 +1,18 @@
-"""Gymnasium environments of our own, and wrappers.
+"""Gymnasium environments of our own, other people's behind one door, and wrappers.
 
-Importing this leaves keras and every backend unloaded, so that environment workers
-stay small. `import keras_agalite` registers the ids; without it, name the module:
+Importing this leaves keras, every backend and every environment's package unloaded,
+so that environment workers stay small. `import keras_agalite` registers the ids;
+without it, name the module:
 `gymnasium.make("keras_agalite.environments:keras_agalite/TMaze-v0")`.
 """
 
-import gymnasium
-
+from keras_agalite.environments import registry as registry
+from keras_agalite.environments.craftax import CraftaxVectorEnv as CraftaxVectorEnv
+from keras_agalite.environments.registry import make as make
+from keras_agalite.environments.registry import make_vec as make_vec
 from keras_agalite.environments.tmaze import TMaze as TMaze
 from keras_agalite.environments.wrappers import (
     PreviousActionReward as PreviousActionReward,
 )
 
-if "keras_agalite/TMaze-v0" not in gymnasium.registry:
-    gymnasium.register(
-        "keras_agalite/TMaze-v0",
-        entry_point="keras_agalite.environments.tmaze:TMaze",
-        max_episode_steps=1000,
-    )
+registry.register()

@@ -3,7 +3,13 @@
 from keras_agalite.layers.agalite import AGaLiTe as AGaLiTe
 from keras_agalite.layers.agalite import AGaLiTeBlock as AGaLiTeBlock
 from keras_agalite.layers.agalite import AGaLiTeCell as AGaLiTeCell
+from keras_agalite.layers.galite import GaLiTe as GaLiTe
+from keras_agalite.layers.galite import GaLiTeBlock as GaLiTeBlock
+from keras_agalite.layers.galite import GaLiTeCell as GaLiTeCell
 from keras_agalite.layers.gru_gate import GRUGate as GRUGate
+from keras_agalite.layers.gtrxl import GTrXL as GTrXL
+from keras_agalite.layers.gtrxl import GTrXLBlock as GTrXLBlock
+from keras_agalite.layers.gtrxl import GTrXLCell as GTrXLCell
 from keras_agalite.layers.memory_rnn import MemoryRNN as MemoryRNN
 from keras_agalite.layers.memoryless import Memoryless as Memoryless
 from keras_agalite.layers.memoryless import MemorylessCell as MemorylessCell

@@ -32,6 +32,8 @@ class AGaLiTeBlock(GatedBlock):
         `(batch, state_size)`.
     """
 
+    attention = staticmethod(agalite_attention)
+
     def __init__(
         self,
         hidden_dim: int,
@@ -64,7 +66,7 @@ class AGaLiTeBlock(GatedBlock):
         key, query, value, beta, gamma = ops.split(projected, 5, axis=-1)
         expanded = ops.reshape(self.expansion(x), (*heads, 3 * self.eta))
         p_key, p_query, p_gamma = ops.split(expanded, 3, axis=-1)
-        return agalite_attention(
+        return self.attention(
             ops.relu(query),
             ops.relu(key),
             value,
@@ -171,6 +173,8 @@ class AGaLiTe(GatedBlockMemory):
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    cell_class = AGaLiTeCell
+
     def __init__(
         self,
         num_layers: int = 4,
@@ -182,7 +186,7 @@ class AGaLiTe(GatedBlockMemory):
         r: int = 2,
         **kwargs: Any,
     ) -> None:
-        cell = AGaLiTeCell(
+        cell = self.cell_class(
             num_layers,
             hidden_dim,
             num_heads,

@@ -20,8 +20,8 @@ class GatedBlock(keras.layers.Layer):
         y = gate(h, relu(W_2 relu(W_1 LN(h))))
 
     A subclass makes the layers of its attention between `super().__init__` and
-    `add_feedforward`, sets `state_size`, and writes `build_attention` and `attend`,
-    in which it normalises with `attention_norm`.
+    `add_feedforward`, sets `state_size`, and writes `build_attention` and `attend`
+    (or `call`), in which it normalises with `attention_norm`.
     """
 
     embedding_activation: str | None = "relu"

@@ -13,11 +13,18 @@ def orthogonal() -> keras.initializers.Initializer:
     return keras.initializers.Orthogonal(gain=math.sqrt(2.0))
 
 
-def _orthogonal_blocks(shape: Any, dtype: Any = None) -> Any:
-    """Square orthogonal matrices side by side, each drawn for itself."""
-    rows, columns = shape
-    blocks = [orthogonal()((rows, rows), dtype=dtype) for _ in range(columns // rows)]
-    return ops.concatenate(blocks, axis=1)
+def orthogonal_blocks(width: int) -> Any:
+    """An initializer: orthogonal blocks of `width` columns side by side, each drawn
+    for itself."""
+
+    def initializer(shape: Any, dtype: Any = None) -> Any:
+        rows, columns = shape
+        blocks = [
+            orthogonal()((rows, width), dtype=dtype) for _ in range(columns // width)
+        ]
+        return ops.concatenate(blocks, axis=1)
+
+    return initializer
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -61,11 +68,12 @@ class GRUGate(keras.layers.Layer):
                 f"Received: stream_shape={tuple(stream_shape)}, "
                 f"update_shape={tuple(update_shape)}"
             )
+        blocks = orthogonal_blocks(dim)
         self.update_kernel = self.add_weight(  # W_r, W_z, W_g
-            name="update_kernel", shape=(dim, 3 * dim), initializer=_orthogonal_blocks
+            name="update_kernel", shape=(dim, 3 * dim), initializer=blocks
         )
         self.stream_kernel = self.add_weight(  # U_r, U_z
-            name="stream_kernel", shape=(dim, 2 * dim), initializer=_orthogonal_blocks
+            name="stream_kernel", shape=(dim, 2 * dim), initializer=blocks
         )
         self.candidate_kernel = self.add_weight(  # U_g
             name="candidate_kernel", shape=(dim, dim), initializer=orthogonal()

@@ -57,21 +57,21 @@ def _tensorflow(policy: Any, step: Any) -> Any:
 
 
 def _torch(policy: Any, step: Any) -> Any:
-    """A traced graph for each batch size, with the weights as inputs."""
+    return trace_step(policy.variables, step)
+
+
+def trace_step(variables: Any, step: Any) -> Any:
+    """A traced torch graph for each batch size, with the weights as inputs.
+
+    `step(observation, state, start)` returns tensors, the state last.
+    """
     import torch
 
-    variables = policy.variables
     graphs: dict[Any, Any] = {}
 
     def compiled(*inputs: Any) -> Any:
         device = variables[0].value.device
-        # Torch takes no NumPy array that is read-only or runs backwards: copy.
-        inputs = tree.map_structure(
-            lambda x: torch.as_tensor(
-                x.copy() if isinstance(x, np.ndarray) else x, device=device
-            ),
-            inputs,
-        )
+        inputs = tree.map_structure(lambda x: torch.as_tensor(x, device=device), inputs)
         flat = tree.flatten(inputs)
         weights = [v.value for v in variables]
         key = tuple((x.shape, x.dtype) for x in flat)
@@ -82,8 +82,8 @@ def _torch(policy: Any, step: Any) -> Any:
                     mapping = list(zip(variables, weights, strict=True))
                     arguments = tree.pack_sequence_as(inputs, flat)
                     with keras.StatelessScope(mapping):
-                        logits, value, state = step(*arguments)
-                    return logits, value, *tree.flatten(state)
+                        *outputs, state = step(*arguments)
+                    return *outputs, *tree.flatten(state)
 
                 with warnings.catch_warnings():
                     # torch.compile gave no result in minutes; a trace takes a second.
@@ -91,8 +91,10 @@ def _torch(policy: Any, step: Any) -> Any:
                     graphs[key] = torch.jit.trace(
                         run, (weights, flat), check_trace=False
                     )
-            logits, value, *state = graphs[key](weights, flat)
-        return logits, value, tree.pack_sequence_as(inputs[1], state)
+            result = graphs[key](weights, flat)
+        split = len(result) - len(tree.flatten(inputs[1]))
+        state = tree.pack_sequence_as(inputs[1], list(result[split:]))
+        return *result[:split], state
 
     return compiled
 

@@ -1,0 +1,189 @@
+"""`python -m benchmarks act|learn|scaling`: the speed and memory of the memories.
+
+Forms are timed in interleaved rounds of one process; figures are medians and ratios.
+Run one backend at a time: KERAS_BACKEND, or --backend.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+RECURRENT = ("ours", "textbook", "no_recurrence")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("work", choices=("act", "learn", "scaling"))
+    parser.add_argument("--backend", choices=("jax", "tensorflow", "torch"))
+    parser.add_argument("--device", choices=("cpu", "gpu"), help="default: the first")
+    parser.add_argument("--batch", type=int, nargs="+", help="batch sizes")
+    parser.add_argument(
+        "--steps", type=int, default=128, help="of a sequence, to learn"
+    )
+    parser.add_argument("--rounds", type=int, help="default: by the work")
+    parser.add_argument("--forms", nargs="+", help="default: all")
+    parser.add_argument("--jit-compile", action="store_true", help="XLA on TensorFlow")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="scaling: the plot")
+    options = parser.parse_args(arguments)
+    if options.backend:
+        os.environ["KERAS_BACKEND"] = options.backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if options.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    try:
+        rows = _WORKS[options.work](options)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    _print(rows)
+    if options.json:
+        options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    return 0
+
+
+def _act(options: Any) -> list[dict[str, Any]]:
+    from benchmarks.forms import FORMS
+    from benchmarks.measure import act_work
+
+    rows = []
+    for batch in options.batch or (1, 16, 128):
+        names = options.forms or FORMS
+        rows += _compare(
+            options,
+            "act",
+            {
+                name: lambda layer, batch=batch: act_work(
+                    layer, batch, options.jit_compile
+                )
+                for name in names
+            },
+            batch,
+            1,
+            rounds=200 if batch < 64 else 60,
+        )
+    return rows
+
+
+def _learn(options: Any) -> list[dict[str, Any]]:
+    from benchmarks.measure import learn_work
+
+    rows = []
+    for batch in options.batch or (16,):
+        names = options.forms or RECURRENT
+        rows += _compare(
+            options,
+            "learn",
+            {
+                name: lambda layer, batch=batch: learn_work(
+                    layer, batch, options.steps, options.jit_compile
+                )
+                for name in names
+            },
+            batch,
+            options.steps,
+            rounds=7,
+        )
+    return rows
+
+
+def _compare(
+    options: Any, work: str, makers: dict[str, Any], batch: int, steps: int, rounds: int
+) -> list[dict[str, Any]]:
+    """Times the forms of one work in interleaved rounds, once they are equal."""
+    import keras
+
+    from benchmarks.forms import make_form
+    from benchmarks.measure import check_equal, interleave, median_ratio
+
+    rounds = options.rounds or rounds
+    works, layers = {}, {}
+    for i, (name, make) in enumerate(makers.items()):
+        _progress(f"{work} batch {batch}: compiling {name}", i, len(makers))
+        layers[name] = make_form(name)
+        if "ours" in layers and name in RECURRENT:
+            layers[name].set_weights(layers["ours"].get_weights())
+        works[name] = make(layers[name])
+    has_textbook = {"ours", "textbook"} <= set(works)
+    if has_textbook:
+        check_equal(works)
+    done = iter(range(1, 10**9))
+    total = rounds * len(works)
+    times = interleave(
+        works,
+        rounds,
+        lambda: _progress(f"{work} batch {batch}: measuring", next(done), total),
+    )
+    _progress("", 0, 0)
+    rows = []
+    for name, ms in times.items():
+        row = {
+            "work": work,
+            "form": name,
+            "backend": keras.backend.backend(),
+            "device": options.device or "default",
+            "jit_compile": options.jit_compile,
+            "batch": batch,
+            "steps": steps,
+            "median_ms": statistics.median(ms),
+            "compile_seconds": works[name].compile_seconds,
+            "temporaries_bytes": works[name].temporaries_bytes,
+            "state_bytes": 4 * sum(keras.tree.flatten(layers[name].state_size)),
+            "parameters": layers[name].count_params(),
+        }
+        if has_textbook:
+            row["speedup_over_textbook"] = median_ratio(times["textbook"], ms)
+            base = works["textbook"].temporaries_bytes
+            if base:
+                row["temporaries_over_textbook"] = row["temporaries_bytes"] / base
+        rows.append(row)
+    return rows
+
+
+def _scaling(options: Any) -> list[dict[str, Any]]:
+    from benchmarks.scaling import scaling
+
+    return scaling(options.plot, _progress)
+
+
+def _progress(text: str, done: int, total: int) -> None:
+    if not sys.stderr.isatty():
+        return
+    bar = f" {done}/{total}" if total else ""
+    print(f"\r\x1b[K{text}{bar}", end="", file=sys.stderr, flush=True)
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    columns = {
+        "work": "{}",
+        "form": "{}",
+        "batch": "{}",
+        "steps": "{}",
+        "median_ms": "{:.3f}",
+        "speedup_over_textbook": "{:.2f}",
+        "temporaries_bytes": "{:,}",
+        "temporaries_over_textbook": "{:.2f}",
+        "compile_seconds": "{:.1f}",
+        "state_bytes": "{:,}",
+    }
+    table = [list(columns)]
+    for row in rows:
+        cells = [
+            "" if row.get(key) is None else form.format(row[key])
+            for key, form in columns.items()
+        ]
+        table.append(cells)
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
+    for line in table:
+        print("  ".join(cell.rjust(n) for cell, n in zip(line, widths, strict=True)))
+
+
+_WORKS = {"act": _act, "learn": _learn, "scaling": _scaling}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""Compiled work on each backend, its memory, and interleaved timing of it."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from benchmarks.forms import FEATURES
+
+BACKEND = keras.backend.backend()
+
+
+class Work(NamedTuple):
+    """Something to be timed.
+
+    Attributes:
+        run: Does the work once and waits for it.
+        result: Gives outputs, or gradients, as NumPy arrays, to be compared.
+        compile_seconds: Time of tracing, compiling and the first run.
+        temporaries_bytes: Memory of intermediates, where the backend tells it.
+    """
+
+    run: Callable[[], Any]
+    result: Callable[[], list[np.ndarray]]
+    compile_seconds: float
+    temporaries_bytes: int | None
+
+
+def sequences(batch: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs, and starts in the middle of each sequence that has a middle."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(batch, steps, FEATURES)).astype("float32")
+    start = np.zeros((batch, steps), bool)
+    start[:, steps // 2] = steps > 1
+    return inputs, start
+
+
+def to_numpy(tensors: Any) -> list[np.ndarray]:
+    return [ops.convert_to_numpy(x) for x in keras.tree.flatten(tensors)]
+
+
+def act_work(layer: Any, batch: int, jit_compile: bool = False) -> Work:
+    """One step, NumPy in and out, the state in the backend's tensors."""
+    inputs, start = sequences(batch, 1)
+    step, temporaries = _COMPILE_ACT[BACKEND](layer, inputs, start, jit_compile)
+    held = [layer.initial_state(batch)]
+
+    def run() -> np.ndarray:
+        outputs, *held[0] = step(inputs, held[0], start)
+        return np.asarray(ops.convert_to_numpy(outputs))
+
+    def result() -> list[np.ndarray]:
+        held[0] = layer.initial_state(batch)
+        return [run() for _ in range(3)]
+
+    begin = time.perf_counter()
+    run()
+    seconds = time.perf_counter() - begin
+    return Work(run, result, seconds, temporaries())
+
+
+def learn_work(layer: Any, batch: int, steps: int, jit_compile: bool = False) -> Work:
+    """Forward and backward over sequences: gradients of the sum of squared outputs."""
+    inputs, start = sequences(batch, steps)
+    gradients, temporaries = _COMPILE_LEARN[BACKEND](layer, inputs, start, jit_compile)
+    begin = time.perf_counter()
+    gradients()
+    seconds = time.perf_counter() - begin
+    return Work(gradients, lambda: to_numpy(gradients()), seconds, temporaries())
+
+
+def _jax_act(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
+    import jax
+
+    variables = layer.variables
+
+    @jax.jit
+    def step(weights: Any, inputs: Any, state: Any, start: Any) -> Any:
+        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
+            return layer(inputs, initial_state=state, start=start)
+
+    weights = [v.value for v in variables]
+
+    def temporaries() -> int:
+        state = layer.initial_state(len(inputs))
+        return _jax_temporaries(step, weights, inputs, state, start)
+
+    return lambda *arguments: step(weights, *arguments), temporaries
+
+
+def _jax_temporaries(function: Any, *arguments: Any) -> int:
+    analysis = function.lower(*arguments).compile().memory_analysis()
+    return int(analysis.temp_size_in_bytes)
+
+
+def _jax_learn(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
+    import jax
+
+    variables = layer.trainable_variables
+
+    def loss(weights: Any, inputs: Any, start: Any) -> Any:
+        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
+            outputs, *_ = layer(inputs, start=start)
+        return ops.sum(ops.square(outputs))
+
+    function = jax.jit(jax.grad(loss))
+    arguments = [v.value for v in variables], inputs, start
+    return (
+        lambda: jax.block_until_ready(function(*arguments)),
+        lambda: _jax_temporaries(function, *arguments),
+    )
+
+
+def _tensorflow_act(layer: Any, inputs: Any, start: Any, jit_compile: bool) -> Any:
+    import tensorflow as tf
+
+    @tf.function(autograph=False, jit_compile=jit_compile)
+    def step(inputs: Any, state: Any, start: Any) -> Any:
+        return layer(inputs, initial_state=state, start=start)
+
+    return step, lambda: None
+
+
+def _tensorflow_learn(layer: Any, inputs: Any, start: Any, jit_compile: bool) -> Any:
+    import tensorflow as tf
+
+    @tf.function(autograph=False, jit_compile=jit_compile)
+    def function(inputs: Any, start: Any) -> Any:
+        with tf.GradientTape() as tape:
+            outputs, *_ = layer(inputs, start=start)
+            loss = tf.reduce_sum(tf.square(outputs))
+        return tape.gradient(
+            loss,
+            [v.value for v in layer.trainable_variables],
+            unconnected_gradients="zero",
+        )
+
+    arguments = tf.constant(inputs), tf.constant(start)
+
+    def run() -> Any:
+        gradients = function(*arguments)
+        for gradient in gradients:
+            gradient.numpy()
+        return gradients
+
+    return run, lambda: None
+
+
+def _torch_act(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
+    import torch
+
+    from keras_agalite.models.acting import trace_step
+
+    def step(inputs: Any, state: Any, start: Any) -> Any:
+        outputs, *state = layer(inputs, initial_state=state, start=start)
+        return outputs, state
+
+    traced = trace_step(layer.variables, step)
+
+    def run(inputs: Any, state: Any, start: Any) -> Any:
+        with torch.no_grad():
+            outputs, state = traced(inputs, state, start)
+        return outputs, *state
+
+    return run, lambda: None
+
+
+def _torch_learn(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
+    import torch
+
+    device = layer.variables[0].value.device
+    inputs, start = (torch.as_tensor(x, device=device) for x in (inputs, start))
+    weights = [v.value for v in layer.trainable_variables]
+
+    def run() -> Any:
+        outputs, *_ = layer(inputs, start=start)
+        gradients = torch.autograd.grad(
+            outputs.square().sum(), weights, allow_unused=True, materialize_grads=True
+        )
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return gradients
+
+    def temporaries() -> int | None:
+        if device.type != "cuda":
+            return None
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+
+    return run, temporaries
+
+
+_COMPILE_ACT = {"jax": _jax_act, "tensorflow": _tensorflow_act, "torch": _torch_act}
+_COMPILE_LEARN = {
+    "jax": _jax_learn,
+    "tensorflow": _tensorflow_learn,
+    "torch": _torch_learn,
+}
+
+
+def check_equal(works: dict[str, Work]) -> float:
+    """Raises a ValueError if `ours` and `textbook` do not compute the same.
+
+    Returns:
+        The largest difference, relative to the norm of the array.
+    """
+    pairs = zip(works["ours"].result(), works["textbook"].result(), strict=True)
+    worst = max(
+        float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12)) for a, b in pairs
+    )
+    if not worst < 1e-4:
+        raise ValueError(
+            "No speed is reported of forms that compute different things. Received: "
+            f"relative difference {worst:.1e} between ours and the textbook's"
+        )
+    return worst
+
+
+def interleave(
+    works: dict[str, Work], rounds: int, tick: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Milliseconds of each work, one of each a round, so that drift is shared."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work.run()
+    for _ in range(rounds):
+        for name, work in works.items():
+            begin = time.perf_counter()
+            work.run()
+            times[name].append(1e3 * (time.perf_counter() - begin))
+            tick()
+    return times
+
+
+def median_ratio(of: list[float], over: list[float]) -> float:
+    """Median over the rounds of the ratio in one round."""
+    return statistics.median(a / b for a, b in zip(of, over, strict=True))

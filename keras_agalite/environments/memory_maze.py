@@ -1,0 +1,229 @@
+"""Memory Maze: find coloured targets in a maze, in the order asked for."""
+
+import ctypes
+import ctypes.util
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+import types
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from keras_agalite.environments._packages import require
+
+STEPS = {"9x9": 1000, "11x11": 2000, "13x13": 3000, "15x15": 4000}
+INSTALL = 'pip install memory-maze "dm-control>=1.0.50" "mujoco>=3.17,<4"'
+
+
+class MemoryMaze(gymnasium.Env[np.ndarray, int]):
+    """Memory Maze (Pasukonis et al., ICLR 2023), without the old gym.
+
+    The border of the image has the colour of the target to touch next; touching it
+    pays 1, and another colour is asked for. Layout and targets stay for an episode,
+    so who remembers what stood where is quicker at the next. Episodes end by
+    truncation alone.
+
+    Observation: uint8 of shape `(64, 64, 3)`. Actions: 0 stay, 1 forward, 2 left,
+    3 right, 4 forward and left, 5 forward and right.
+
+    The frames and rewards are memory-maze's own for the same seed, about three times
+    faster: dm_control looks for touched targets in a Python loop over all contacts,
+    computes observations that nobody asked for, and makes a new scene for each image.
+    `reset(seed=)` makes the maze anew, which takes a second or two; plain `reset()`
+    goes on to the next layout of the same seed.
+
+    MuJoCo needs EGL or OSMesa to draw without a screen. Where `MUJOCO_GL` is not set,
+    the first of the two that works is chosen.
+
+    Args:
+        size: "9x9", "11x11", "13x13" or "15x15": episodes of 1000, 2000, 3000 or 4000
+            steps with 3, 4, 5 or 6 targets.
+        render_mode: "rgb_array" or None.
+
+    Raises:
+        ImportError: If a package is missing; the message has the pip command.
+        RuntimeError: If nothing can draw; the message names the Debian packages.
+        ValueError: If `size` is none of those.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+
+    def __init__(self, size: str = "9x9", render_mode: str | None = None) -> None:
+        if size not in STEPS:
+            raise ValueError(
+                f"`size` must be one of {', '.join(STEPS)}. Received: size={size!r}"
+            )
+        require("MemoryMaze", ("memory_maze", "dm_control", "mujoco"), INSTALL)
+        self.tasks = import_tasks()
+        self.size = size
+        self.render_mode = render_mode
+        self.observation_space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
+        self.action_space = spaces.Discrete(6)
+        self.maze: Any = None
+        self.frame = np.zeros((64, 64, 3), np.uint8)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None or self.maze is None:
+            if seed is None:
+                seed = int(self.np_random.integers(2**32))
+            self.close()
+            self.maze = make_maze(self.tasks, self.size, seed % 2**32)
+        self.frame = self.maze.reset().observation
+        return self.frame.copy(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if self.maze is None:
+            raise gymnasium.error.ResetNeeded("Call `reset` before `step`.")
+        time_step = self.maze.step(int(action))
+        self.frame = time_step.observation
+        terminated = time_step.last() and time_step.discount == 0.0
+        truncated = time_step.last() and not terminated
+        reward = float(time_step.reward)
+        return self.frame.copy(), reward, bool(terminated), bool(truncated), {}
+
+    def render(self) -> np.ndarray | None:
+        return self.frame.copy() if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        if self.maze is not None:
+            self.maze.close()
+            self.maze = None
+
+
+def import_tasks() -> Any:
+    """The module `memory_maze.tasks`.
+
+    `import memory_maze` itself needs the old gym, to register there; its tasks need
+    the package's folder alone.
+    """
+    choose_renderer()
+    package = sys.modules.get("memory_maze")
+    if package is None:
+        package = types.ModuleType("memory_maze")
+        spec = importlib.util.find_spec("memory_maze")
+        package.__path__ = list(spec.submodule_search_locations or ()) if spec else []
+        sys.modules["memory_maze"] = package
+        try:
+            return _import_tasks()
+        finally:
+            del sys.modules["memory_maze"]
+    return _import_tasks()
+
+
+def _import_tasks() -> Any:
+    try:
+        importlib.import_module("dm_control._render")
+    except Exception as error:
+        raise RuntimeError(cannot_draw()) from error
+    logging.getLogger("absl").addFilter(
+        lambda record: "Entity with no free joint" not in record.getMessage()
+    )
+    return importlib.import_module("memory_maze.tasks")
+
+
+def cannot_draw() -> str:
+    return (
+        "Memory Maze cannot draw: MuJoCo found no working OpenGL. On Debian: "
+        "`apt-get install -y libegl1 libosmesa6`, then MUJOCO_GL=egl (with or without "
+        "a GPU) or MUJOCO_GL=osmesa (without one). Received: MUJOCO_GL="
+        f"{os.environ.get('MUJOCO_GL')!r}"
+    )
+
+
+def choose_renderer() -> None:
+    """Sets MUJOCO_GL, where nobody has, to what works without a screen."""
+    if os.environ.get("MUJOCO_GL") or sys.platform != "linux":
+        return
+    if has_egl_device():
+        os.environ["MUJOCO_GL"] = "egl"
+    elif ctypes.util.find_library("OSMesa"):
+        os.environ["MUJOCO_GL"] = "osmesa"
+    else:
+        raise RuntimeError(cannot_draw())
+
+
+def has_egl_device() -> bool:
+    try:
+        egl = ctypes.CDLL("libEGL.so.1")
+    except OSError:
+        return False
+    egl.eglGetProcAddress.argtypes = [ctypes.c_char_p]
+    egl.eglGetProcAddress.restype = ctypes.c_void_p
+    address = egl.eglGetProcAddress(b"eglQueryDevicesEXT")
+    if not address:
+        return False
+    integer, pointer = ctypes.c_int, ctypes.c_void_p
+    query = ctypes.CFUNCTYPE(ctypes.c_uint, integer, pointer, pointer)(address)
+    number = integer()
+    return bool(query(0, None, ctypes.byref(number)) and number.value)
+
+
+def make_maze(tasks: Any, size: str, seed: int) -> Any:
+    """memory-maze's own dm_env environment, with its slow parts replaced.
+
+    They are replaced in this one maze, before its first model is compiled: the
+    classes, and mazes that others make, stay as they are.
+    """
+    composer = tasks.composer
+
+    def make_environment(task: Any, **arguments: Any) -> Any:
+        speed_up(task)
+        return composer.Environment(task=task, **arguments)
+
+    tasks.composer = types.SimpleNamespace(Environment=make_environment)
+    try:
+        make = getattr(tasks, f"memory_maze_{size}")
+        return make(seed=seed, image_only_obs=True)
+    finally:
+        tasks.composer = composer
+
+
+def speed_up(task: Any) -> None:
+    for target in task._targets:
+        target._update_activation = types.MethodType(_update_activation, target)
+    camera = task._walker.observables.egocentric_camera
+    camera._callable = types.MethodType(_make_camera, camera)
+    for name, observable in task.observables.items():
+        observable.enabled = observable is camera or name == "target_color"
+    _share_textures(task._maze_arena)
+
+
+def _update_activation(target: Any, physics: Any) -> None:
+    """`TargetSphere._update_activation` without its loop over contacts."""
+    if not target._activated and (physics.data.contact.geom == target._geom_id).any():
+        target._activated = True
+        physics.bind(target._material).rgba[-1] = 0
+
+
+def _make_camera(observable: Any, physics: Any) -> Any:
+    """`MJCFCamera._callable` with one scene an episode, not one an image."""
+    from dm_control.mujoco.engine import Camera
+
+    name = observable._mjcf_element.full_identifier
+    camera = Camera(physics, observable.height, observable.width, name)
+    return lambda: camera.render().copy()
+
+
+def _share_textures(arena: Any) -> None:
+    """Eight wall textures instead of ten copies of the same eight.
+
+    Every model of an episode loads them all.
+    """
+    from dm_control.locomotion.arenas.labmaze_textures import WallTextures
+
+    shared = arena._wall_textures["0"]
+    for entity in list(arena.iter_entities(exclude_self=True)):
+        many = isinstance(entity, WallTextures) and len(entity.textures) > 1
+        if many and entity.textures is not shared:
+            entity.detach()
+    for char, textures in arena._wall_textures.items():
+        if len(textures) > 1:
+            arena._wall_textures[char] = shared

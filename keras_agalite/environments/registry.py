@@ -1,0 +1,111 @@
+"""One door to every environment: our ids, short names for them, and `make`."""
+
+import re
+from typing import Any
+
+import gymnasium
+
+from keras_agalite.environments import memory_maze, minigrid_memory
+
+MODULE = "keras_agalite.environments"
+CRAFTAX = {
+    "craftax_symbolic": ("Craftax-Symbolic-v1", 100_000),
+    "craftax_classic_symbolic": ("Craftax-Classic-Symbolic-v1", 10_000),
+}
+# Short name -> id. `register` fills it.
+NAMES: dict[str, str] = {}
+TMAZE = re.compile(r"tmaze_(\d+)")
+
+
+def register() -> None:
+    """Registers our ids with gymnasium. No environment's package is imported."""
+    _add("tmaze", "TMaze-v0", "tmaze:TMaze", 1000)
+    for size, steps in memory_maze.STEPS.items():
+        name, entry = f"memory_maze_{size}", "memory_maze:MemoryMaze"
+        _add(name, f"MemoryMaze-{size}-v0", entry, steps, size=size)
+    entry = "mystery_path:MysteryPath"
+    _add("mystery_path_grid", "MysteryPath-Grid-v0", entry, 128, grid=True)
+    _add("mystery_path", "MysteryPath-v0", entry, 512)
+    for size, (cells, _) in minigrid_memory.SIZES.items():
+        name = "minigrid_memory_" + size[1:].replace("Random", "_random")
+        entry = "minigrid_memory:MiniGridMemory"
+        _add(name, f"MiniGridMemory-{size}-v0", entry, 5 * cells**2, size=size)
+    for short, (name, steps) in CRAFTAX.items():
+        _add(short, name, "craftax:CraftaxEnv", steps, name=name)
+
+
+def _add(short: str, own: str, entry: str, steps: int, **arguments: Any) -> None:
+    identifier = f"keras_agalite/{own}"
+    NAMES[short] = identifier
+    if identifier in gymnasium.registry:
+        return
+    many = f"{MODULE}.craftax:CraftaxVectorEnv" if entry.startswith("craftax") else None
+    gymnasium.register(
+        identifier,
+        entry_point=f"{MODULE}.{entry}",
+        vector_entry_point=many,
+        max_episode_steps=steps,
+        kwargs=arguments,
+    )
+
+
+def resolve(name: str) -> tuple[str, dict[str, Any]]:
+    """The gymnasium id that `name` stands for, and its arguments."""
+    if name in NAMES:
+        return NAMES[name], {}
+    if corridor := TMAZE.fullmatch(name):
+        return NAMES["tmaze"], {"corridor_length": int(corridor[1])}
+    if name == "craftax":
+        return NAMES["craftax_symbolic"], {}
+    if ":" not in name:
+        try:
+            gymnasium.spec(name)
+        except gymnasium.error.Error as error:
+            forms = ", ".join([*NAMES, "tmaze_<corridor length>"])
+            raise ValueError(
+                f"`name` must be one of {forms}, a registered gymnasium id, or "
+                f'"module:id" where importing the module registers it. '
+                f"Received: name={name!r}"
+            ) from error
+    return name, {}
+
+
+def make(name: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Makes an environment, as `gymnasium.make` does, by a short name or any id.
+
+    The package of an environment is imported here, not before.
+
+    Args:
+        name: A short name: `tmaze_<corridor length>`, `memory_maze_9x9` (11x11, 13x13,
+            15x15), `mystery_path_grid`, `mystery_path`, `minigrid_memory_11` (7, 9,
+            13, 13_random, 17_random), `craftax_symbolic`, `craftax_classic_symbolic`;
+            or an id that gymnasium knows, or "module:id".
+        **kwargs: Goes to `gymnasium.make`.
+
+    Raises:
+        ValueError: If the name means nothing; the message lists the legal forms.
+        ImportError: If a package is missing; the message has the pip command.
+
+    Example:
+        >>> env = keras_agalite.environments.make("tmaze_10")
+    """
+    identifier, arguments = resolve(name)
+    return gymnasium.make(identifier, **{**arguments, **kwargs})
+
+
+def make_vec(
+    name: str, num_envs: int = 1, **kwargs: Any
+) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    """Makes a vector of environments, as `gymnasium.make_vec` does, by name.
+
+    Craftax gives a `CraftaxVectorEnv`, which steps all its worlds in one compiled
+    call; the others a `SyncVectorEnv`, or with `vectorization_mode="async"` a process
+    each. All of them reset a finished environment in the step after its last.
+
+    Args:
+        name: As for `make`.
+        num_envs: Number of environments.
+        **kwargs: Goes to `gymnasium.make_vec`.
+    """
+    identifier, arguments = resolve(name)
+    return gymnasium.make_vec(identifier, num_envs, **{**arguments, **kwargs})

@@ -1,0 +1,78 @@
+"""The memories that the tests of this folder share, and how to run them."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from keras import tree
+
+from keras_agalite.layers import AGaLiTe, AGaLiTeCell, MemoryRNN
+from tests.helpers import compiled, to_numpy
+
+BATCH, TIME, FEATURES = 2, 7, 3
+AGALITE = {
+    "num_layers": 2,
+    "hidden_dim": 8,
+    "num_heads": 2,
+    "head_dim": 4,
+    "intermediate_dim": 6,
+    "eta": 2,
+    "r": 2,
+}
+CELLS = {
+    "gru": lambda **k: keras.layers.GRUCell(5, **k),
+    "lstm": lambda **k: keras.layers.LSTMCell(5, **k),
+    "stacked": lambda **k: [
+        keras.layers.LSTMCell(4, **k),
+        keras.layers.GRUCell(5, **k),
+    ],
+    "agalite_cell": lambda **k: AGaLiTeCell(**{**AGALITE, "num_layers": 1}, **k),
+}
+every_memory = pytest.mark.parametrize("name", [*CELLS, "agalite"])
+
+
+def make_memory(name, dtype=None, **kwargs):
+    if name == "agalite":
+        memory = AGaLiTe(**{**AGALITE, **kwargs}, dtype=dtype)
+    else:
+        memory = MemoryRNN(CELLS[name](dtype=dtype), dtype=dtype, **kwargs)
+    memory.build((BATCH, TIME, FEATURES))
+    if isinstance(memory.cell, AGaLiTeCell):
+        set_positive_biases(memory.cell)
+    return memory
+
+
+def set_positive_biases(cell):
+    """Keeps normalisers away from zero, where gradients are large and inexact."""
+    for block in cell.blocks:
+        for layer in (block.projection, block.expansion):
+            layer.bias.assign(np.ones(layer.bias.shape))
+
+
+def random_sequences(time=TIME, features=FEATURES):
+    random = np.random.default_rng(0)
+    return random.normal(size=(BATCH, time, features)).astype("float32")
+
+
+def some_state(memory, clock=3):
+    """Not negative, since a normaliser never is; the last number may be a clock."""
+    random = np.random.default_rng(0)
+
+    def draw(empty):
+        state = random.uniform(0.1, 1.0, empty.shape).astype("float32")
+        state[:, -1] = clock
+        return state
+
+    return tree.map_structure(draw, memory.initial_state(BATCH))
+
+
+def run(memory, sequences, **kwargs):
+    return to_numpy(compiled(functools.partial(memory, **kwargs))(sequences))
+
+
+def assert_close(received, expected, **kwargs):
+    kwargs = {"rtol": 1e-5, "atol": 1e-5, **kwargs}
+    tree.map_structure(
+        lambda a, b: np.testing.assert_allclose(a, b, **kwargs), received, expected
+    )

@@ -1,0 +1,105 @@
+"""Tiny policies, and observation spaces of every kind."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from keras_agalite.layers import GRU, LSTM, AGaLiTe, Memoryless, MemoryRNN
+from keras_agalite.models import MemoryPolicy, MLPEncoder
+from tests.helpers import BACKEND
+
+UNBOUNDED = {"low": -np.inf, "high": np.inf, "dtype": np.float32}
+VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
+IMAGE = spaces.Box(0, 255, (7, 6, 3), np.uint8)
+NESTED = spaces.Dict(
+    {
+        "view": spaces.Dict({"image": IMAGE, "compass": spaces.Discrete(4, start=1)}),
+        "previous_action": spaces.Box(shape=(3,), **UNBOUNDED),
+        "previous_reward": spaces.Box(shape=(1,), **UNBOUNDED),
+    }
+)
+OBSERVATION_SPACES = {
+    "vector": VECTOR,
+    "matrix": spaces.Box(-2.0, 3.0, (2, 3), np.float64),
+    "image": IMAGE,
+    "discrete": spaces.Discrete(4, start=-2),
+    "multi_discrete": spaces.MultiDiscrete([2, 3]),
+    "multi_binary": spaces.MultiBinary((2, 2)),
+    "nested": NESTED,
+}
+ACTION_SPACES = {
+    "discrete": spaces.Discrete(3),
+    "discrete_from_2": spaces.Discrete(3, start=2),
+    "multi_discrete": spaces.MultiDiscrete([2, 4]),
+    "box": spaces.Box(-0.5, 1.0, (2, 3), np.float32),
+}
+MEMORIES = {
+    "agalite": lambda **k: AGaLiTe(2, 8, 2, 4, 6, 2, **k),
+    "galite": lambda **k: GaLiTe(2, 8, 2, 4, 6, 2, **k),
+    "gtrxl": lambda **k: GTrXL(2, 8, 2, 4, 6, 3, **k),
+    "gru": lambda **k: GRU(5, 2, **k),
+    "lstm": lambda **k: LSTM(5, **k),
+    "memoryless": lambda **k: Memoryless(6, 2, **k),
+    "stacked": lambda **k: MemoryRNN(
+        [keras.layers.LSTMCell(4), keras.layers.GRUCell(5)], **k
+    ),
+}
+every_memory = pytest.mark.parametrize("memory", MEMORIES)
+every_observation_space = pytest.mark.parametrize(
+    "space", OBSERVATION_SPACES.values(), ids=OBSERVATION_SPACES
+)
+every_action_space = pytest.mark.parametrize(
+    "action_space", ACTION_SPACES.values(), ids=ACTION_SPACES
+)
+
+
+def make_policy(
+    memory="gru",
+    space=VECTOR,
+    action_space=ACTION_SPACES["discrete"],
+    encoder=MLPEncoder,
+    dtype=None,
+    **kwargs,
+):
+    return MemoryPolicy(
+        encoder(space, dtype=dtype, **kwargs),
+        MEMORIES[memory](dtype=dtype),
+        action_space,
+        head_units=8,
+    )
+
+
+def randomise(model, seed=0, scale=0.5):
+    """Gives every weight, biases included, random values."""
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(random.normal(0.0, scale, weight.shape))
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _quick_compilation():
+    """Tests compile many small programs once: less optimisation, less time."""
+    if BACKEND != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@functools.cache
+def shared_policy(memory):
+    """A small policy with random weights, which tests leave alone."""
+    policy = make_policy(memory)
+    randomise(policy)
+    return policy
+
+
+@pytest.fixture
+def policy():
+    return shared_policy("agalite")

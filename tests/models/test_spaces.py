@@ -1,0 +1,113 @@
+import json
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from keras_agalite.models.spaces import space_from_config, space_to_config
+from tests.models.conftest import ACTION_SPACES, NESTED, OBSERVATION_SPACES
+
+SPACES = {
+    **OBSERVATION_SPACES,
+    **ACTION_SPACES,
+    "multi_binary_of_an_int": spaces.MultiBinary(4),
+    "infinite_bounds": spaces.Box(-np.inf, np.inf, (2,), np.float64),
+    "largest_floats": spaces.Box(
+        np.finfo(np.float32).min, np.finfo(np.float32).max, (2,), np.float32
+    ),
+    "a_bound_an_element": spaces.Box(
+        np.array([[-1.0, -np.inf], [0.1, 2.0]], np.float32),
+        np.array([[1.0, 3.0], [np.inf, 2.5]], np.float32),
+    ),
+    "bools": spaces.Box(0, 1, (3,), np.bool_),
+    "scalar": spaces.Box(-1.0, 1.0, (), np.float32),
+    "no_elements": spaces.Box(0.0, 1.0, (0,), np.float32),
+}
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_a_space_survives_json(space):
+    text = json.dumps(space_to_config(space), allow_nan=False)
+
+    received = space_from_config(json.loads(text))
+
+    assert received == space
+    assert received.dtype == space.dtype
+    assert received.shape == space.shape
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Text(3),
+        spaces.Tuple([spaces.Discrete(2)]),
+        spaces.Sequence(spaces.Discrete(2)),
+        spaces.MultiDiscrete([[2, 3], [4, 5]]),
+        spaces.MultiDiscrete([2, 3], start=[1, 0]),
+        spaces.Dict({"a": spaces.Dict({"b": spaces.Text(3)})}),
+        "Discrete(3)",
+        None,
+    ],
+    ids=str,
+)
+def test_other_spaces_are_refused(space):
+    with pytest.raises(ValueError, match="Received: space="):
+        space_to_config(space)
+
+
+BOX = {"type": "Box", "shape": [2], "dtype": "float32", "low": 0.0, "high": 1.0}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        [],
+        "Box",
+        {},
+        {"type": "Text"},
+        {"type": ["Box"]},
+        {"type": "Box"},
+        {**BOX, "shape": 2},
+        {**BOX, "shape": "ab"},
+        {**BOX, "shape": [-2]},
+        {**BOX, "dtype": "nonsense"},
+        {**BOX, "dtype": "object"},
+        {**BOX, "dtype": "uint8", "low": -1},
+        {**BOX, "low": None},
+        {**BOX, "low": "low"},
+        {**BOX, "high": [1.0, 2.0, 3.0]},
+        {"type": "Discrete", "n": 3},
+        {"type": "Discrete", "n": 0, "start": 0},
+        {"type": "Discrete", "n": "3", "start": 0},
+        {"type": "Discrete", "n": 10**30, "start": 0},
+        {"type": "MultiDiscrete", "nvec": [2, 0]},
+        {"type": "MultiDiscrete", "nvec": "ab"},
+        {"type": "MultiDiscrete", "nvec": [10**30]},
+        {"type": "MultiBinary", "n": -1},
+        {"type": "MultiBinary", "n": "x"},
+        {"type": "Dict", "spaces": [BOX]},
+        {"type": "Dict", "spaces": {"a": {"type": "Box"}}},
+        {"type": "Dict", "spaces": {"a": None}},
+    ],
+    ids=str,
+)
+def test_malformed_descriptions_are_refused(config):
+    with pytest.raises(ValueError, match="Expected the description of a space"):
+        space_from_config(config)
+
+
+def test_a_description_says_what_the_space_is():
+    assert space_to_config(NESTED)["spaces"]["view"] == {
+        "type": "Dict",
+        "spaces": {
+            "compass": {"type": "Discrete", "n": 4, "start": 1},
+            "image": {
+                "type": "Box",
+                "shape": [7, 6, 3],
+                "dtype": "uint8",
+                "low": 0,
+                "high": 255,
+            },
+        },
+    }

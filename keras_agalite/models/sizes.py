@@ -112,6 +112,44 @@ def _agalite(
     return _dense(features, hidden_dim) + num_layers * block, hidden_dim
 
 
+def _galite(
+    features: int,
+    num_layers: int,
+    hidden_dim: int,
+    num_heads: int,
+    head_dim: int,
+    intermediate_dim: int,
+    eta: int,
+) -> tuple[int, int]:
+    block = (
+        _dense(hidden_dim, num_heads * (5 * head_dim + 2 * eta))
+        + num_heads * _dense(head_dim, head_dim + eta)
+        + _dense(num_heads * head_dim, hidden_dim)
+        + _gates_and_feedforward(hidden_dim, intermediate_dim)
+    )
+    return _dense(features, hidden_dim) + num_layers * block, hidden_dim
+
+
+def _gtrxl(
+    features: int,
+    num_layers: int,
+    hidden_dim: int,
+    num_heads: int,
+    head_dim: int,
+    intermediate_dim: int,
+    memory_length: int,
+    sliding_window: bool,
+) -> tuple[int, int]:
+    width = num_heads * head_dim
+    block = (
+        4 * _dense(hidden_dim, width)
+        + _dense(width, hidden_dim)
+        + _gates_and_feedforward(hidden_dim, intermediate_dim)
+    )
+    total = _dense(features, hidden_dim) + 2 * width + num_layers * block
+    return total, hidden_dim
+
+
 def _recurrent(gates: int, biases: int) -> Callable[..., tuple[int, int]]:
     def count(features: int, hidden_dim: int, num_layers: int) -> tuple[int, int]:
         total = 0
@@ -136,6 +174,8 @@ _ENCODERS: dict[str, Callable[..., tuple[int, int]]] = {
 }
 _MEMORIES: dict[str, Callable[..., tuple[int, int]]] = {
     "AGaLiTe": _agalite,
+    "GaLiTe": _galite,
+    "GTrXL": _gtrxl,
     "GRU": _recurrent(gates=3, biases=2),
     "LSTM": _recurrent(gates=4, biases=1),
     "Memoryless": _memoryless,

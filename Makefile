@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 VENV_TORCH ?= .venv-torch
 VENV_LINT ?= .venv-lint
+# Other people's environments, with JAX; any of them runs in VENV as well.
+VENV_ENVIRONMENTS ?= .venv-environments
 # The CPU build where wheels of it are at hand; any torch that Keras runs on will do.
 TORCH ?= torch==2.13.0
 
@@ -11,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 PYTEST = -m pytest -q -m "not slow"
 SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[0])")
 
-.PHONY: setup train test test-jax test-tensorflow test-torch lint clean
+.PHONY: setup setup-environments test-environments train test test-jax test-tensorflow test-torch lint clean
 
 setup: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_LINT)/ready
 
@@ -29,6 +31,18 @@ $(VENV_TORCH)/ready: pyproject.toml
 $(VENV_LINT)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV_LINT)
 	$(VENV_LINT)/bin/pip install -q ruff mypy
+	touch $@
+
+REQUIREMENTS = training/requirements
+
+setup-environments: $(VENV_ENVIRONMENTS)/ready
+
+$(VENV_ENVIRONMENTS)/ready: pyproject.toml $(wildcard $(REQUIREMENTS)/*.txt)
+	$(PYTHON) -m venv $(VENV_ENVIRONMENTS)
+	$(VENV_ENVIRONMENTS)/bin/pip install -q -e ".[jax,test]" \
+	-r $(REQUIREMENTS)/memory_maze.txt -r $(REQUIREMENTS)/craftax.txt
+	$(VENV_ENVIRONMENTS)/bin/pip install -q --no-deps \
+	-r $(REQUIREMENTS)/minigrid.txt -r $(REQUIREMENTS)/mystery_path.txt
 	touch $@
 
 train: $(VENV)/ready
@@ -54,5 +68,8 @@ test-torch: $(VENV)/ready $(VENV_TORCH)/ready
 	sys.path.append('$(SITE)'); import pytest; sys.exit(pytest.main(sys.argv[1:]))" \
 	-q tests/integrations
 
+test-environments: $(VENV_ENVIRONMENTS)/ready
+	KERAS_BACKEND=jax $(VENV_ENVIRONMENTS)/bin/python $(PYTEST) tests/environments
+
 clean:
-	rm -rf $(VENV) $(VENV_TORCH) $(VENV_LINT) runs
+	rm -rf $(VENV) $(VENV_TORCH) $(VENV_LINT) $(VENV_ENVIRONMENTS) runs

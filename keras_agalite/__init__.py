@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from keras_agalite.layers import LSTM as LSTM
     from keras_agalite.layers import AGaLiTe as AGaLiTe
     from keras_agalite.layers import AGaLiTeCell as AGaLiTeCell
+    from keras_agalite.layers import GaLiTe as GaLiTe
+    from keras_agalite.layers import GaLiTeCell as GaLiTeCell
+    from keras_agalite.layers import GTrXL as GTrXL
+    from keras_agalite.layers import GTrXLCell as GTrXLCell
     from keras_agalite.layers import Memoryless as Memoryless
     from keras_agalite.layers import MemoryRNN as MemoryRNN
     from keras_agalite.models import ConvEncoder as ConvEncoder
@@ -30,7 +34,18 @@ if TYPE_CHECKING:
 
 _MODULES = ("convert", "layers", "models", "ops", "zoo")
 _NAMES = {
-    "layers": ("AGaLiTe", "AGaLiTeCell", "GRU", "LSTM", "Memoryless", "MemoryRNN"),
+    "layers": (
+        "AGaLiTe",
+        "AGaLiTeCell",
+        "GRU",
+        "GTrXL",
+        "GTrXLCell",
+        "GaLiTe",
+        "GaLiTeCell",
+        "LSTM",
+        "Memoryless",
+        "MemoryRNN",
+    ),
     "models": (
         "ConvEncoder",
         "GridEncoder",

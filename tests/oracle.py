@@ -77,3 +77,120 @@ def agalite_attention(query, key, value, beta, gamma, *rest, r, start=None, mask
         outputs[row, kept] = y[0]
         states[row] = fold(*final)[0]
     return outputs, states
+
+
+def galite_attention(query, key, value, beta, gamma, *rest, start=None, mask=None):
+    """`naive.galite_attention` with our state; a masked token is taken out."""
+    *expansions, state = rest
+    heads, head_dim = value.shape[2:]
+    wide = head_dim * expansions[0].shape[-1]
+    tokens = [query, key, value, beta, gamma, *expansions]
+    if mask is None:
+        mask = np.ones(value.shape[:2], bool)
+    if start is None:
+        start = np.zeros(value.shape[:2], bool)
+    outputs, states = np.zeros(value.shape), np.array(state, np.float64)
+    for row in np.flatnonzero(mask.any(axis=1)):
+        kept = mask[row]
+        *inputs, p_q, p_k, p_g = (x[row : row + 1, kept] for x in tokens)
+        c, s = np.split(states[row], [heads * head_dim * wide])
+        y, (c, s) = naive.galite_attention(
+            *inputs,
+            (p_q, p_k, p_g),
+            c.reshape(1, heads, head_dim, wide),
+            s.reshape(1, heads, wide),
+            start=start[row : row + 1, kept],
+        )
+        outputs[row, kept] = y[0]
+        states[row] = np.concatenate([c.ravel(), s.ravel()])
+    return outputs, states
+
+
+def gtrxl(x, *arrays, names, layers, heads, length, start, mask):
+    """GTrXL with a sliding window, one token after the other, in float64.
+
+    Args:
+        x: Array of shape `(batch, time, features)`.
+        *arrays: The states of the `layers` blocks, then the weights.
+        names: Names of the weights, `"block_0/embedding/kernel"` and so on.
+        layers: Number of blocks.
+        heads: Number of heads.
+        length: Length of the memory.
+        start: Boolean array of shape `(batch, time)`.
+        mask: Boolean array of shape `(batch, time)`; the outputs of a masked token
+            are zeros.
+
+    Returns:
+        `(outputs, *states)`.
+    """
+    states = [np.array(s, np.float64) for s in arrays[:layers]]
+    weights = dict(zip(names, arrays[layers:], strict=True))
+    blocks = [
+        {name.removeprefix(f"block_{i}/"): w for name, w in weights.items()}
+        for i in range(layers)
+    ]
+    outputs = np.zeros((*x.shape[:2], (states[0].shape[1] - 1) // length))
+    for row, t in zip(*np.nonzero(mask), strict=True):
+        y = relu(dense(blocks[0], "embedding", x[row, t]))
+        for block, state in zip(blocks, states, strict=True):
+            memory = state[row, :-1].reshape(length, -1)
+            seen = 0 if start[row, t] else round(state[row, -1])
+            items = np.concatenate([memory[length - seen :], y[None]])
+            memory = np.concatenate([memory[1:], y[None]])
+            state[row] = [*memory.ravel(), min(seen + 1, length)]
+            y = gtrxl_block(block, y, items, heads)
+        outputs[row, t] = y
+    return outputs, *states
+
+
+def gtrxl_block(block, x, items, heads):
+    """One token: it attends to the items, of which it is the last."""
+    query = dense(block, "query_projection", x).reshape(heads, -1)
+    normed = norm(block, "attention_norm", items)
+    keys, values = np.split(dense(block, "key_value_projection", normed), 2, axis=1)
+    distance = np.arange(len(items) - 1, -1, -1)[:, None]
+    angle = distance / 10000 ** (np.arange(0, len(x), 2) / len(x))
+    encoding = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+    places = dense(block, "position_projection", encoding)
+    keys, values, places = (
+        y.reshape(len(items), heads, -1) for y in (keys, values, places)
+    )
+    attended = []
+    for h in range(heads):
+        scores = keys[:, h] @ (query[h] + block["content_bias"][h])
+        scores = scores + places[:, h] @ (query[h] + block["position_bias"][h])
+        weights = np.exp(scores / np.sqrt(query.shape[1]))
+        attended.append(weights / weights.sum() @ values[:, h])
+    update = relu(dense(block, "attention_output", np.concatenate(attended)))
+    x = gate(block, "attention_gate", x, update)
+    update = norm(block, "feedforward_norm", x)
+    for name in ("feedforward_intermediate", "feedforward_output"):
+        update = relu(dense(block, name, update))
+    return gate(block, "feedforward_gate", x, update)
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def dense(weights, name, x):
+    return x @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
+
+
+def norm(weights, name, x):
+    x = x - x.mean(-1, keepdims=True)
+    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+    return x * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
+
+
+def gate(weights, name, x, y):
+    w_r, w_z, w_g = np.split(weights[f"{name}/update_kernel"], 3, axis=1)
+    u_r, u_z = np.split(weights[f"{name}/stream_kernel"], 2, axis=1)
+    r = sigmoid(y @ w_r + x @ u_r)
+    z = sigmoid(y @ w_z + x @ u_z - weights[f"{name}/bias"])
+    h = np.tanh(y @ w_g + (r * x) @ weights[f"{name}/candidate_kernel"])
+    return (1 - z) * x + z * h

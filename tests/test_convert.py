@@ -1,14 +1,34 @@
+import functools
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_agalite import convert
-from keras_agalite.layers import AGaLiTe, GRUGate
+from keras_agalite.layers import AGaLiTe, GaLiTe, GRUGate, GTrXL
 from tests.helpers import gradients, to_numpy, traced
 
-REFERENCES = sorted((Path(__file__).parent / "reference").glob("agalite*.npz"))
+REFERENCES = sorted((Path(__file__).parent / "reference").glob("*.npz"))
+
+
+def make_layer(config):
+    if config["model"] == "GTrXL":
+        return GTrXL(
+            config["layer_num"],
+            config["embedding_dim"],
+            config["head_num"],
+            config["head_dim"],
+            config["embedding_dim"],
+            config["memory_len"],
+            sliding_window=False,
+            return_state=True,
+        )
+    sizes = [config[k] for k in ("n_layers", "d_model", "n_heads", "d_head", "d_ffc")]
+    if config["model"] == "GaLiTe":
+        return GaLiTe(*sizes, config["kernel_config"]["nu"], return_state=True)
+    return AGaLiTe(*sizes, config["eta"], config["r"], return_state=True)
 
 
 class Reference:
@@ -16,19 +36,23 @@ class Reference:
 
     def __init__(self, path):
         self.arrays = np.load(path)
-        config = json.loads(str(self.arrays["config"]))
-        self.layer = AGaLiTe(
-            config["n_layers"],
-            config["d_model"],
-            config["n_heads"],
-            config["d_head"],
-            config["d_ffc"],
-            config["eta"],
-            config["r"],
-            return_state=True,
-        )
-        self.layer.build(self.arrays["inputs"].shape)
-        convert.load_official_weights(self.layer, self["params"])
+        self.config = json.loads(str(self.arrays["config"]))
+        self.layer = self.layer_with("params")
+
+    def layer_with(self, group):
+        """A layer whose weights are the arrays of `params` or `grad_params`."""
+        layer = make_layer(self.config)
+        layer.build(self.arrays["inputs"].shape)
+        convert.load_official_weights(layer, self[group])
+        return layer
+
+    def state(self, group):
+        """An official state, less what nothing reads."""
+        state = self[group]
+        if "memory" in state:
+            state["memory"] = state["memory"].copy()
+            state["memory"][:, -1] = 0.0
+        return state
 
     def __getitem__(self, group):
         prefix = f"{group}/"
@@ -41,18 +65,22 @@ class Reference:
 
 @pytest.fixture(scope="module", params=REFERENCES, ids=lambda path: path.stem)
 def reference(request):
-    return Reference(request.param)
+    return load(request.param.stem)
+
+
+@functools.cache
+def load(stem):
+    return Reference(next(p for p in REFERENCES if p.stem == stem))
 
 
 @pytest.fixture(scope="module")
 def small():
-    return Reference(
-        next(p for p in REFERENCES if p.stem == "agalite_r2_carried_state")
-    )
+    return load("agalite_r2_carried_state")
 
 
-def test_there_are_six_references():
-    assert len(REFERENCES) == 6
+def test_all_references_are_there():
+    models = [path.stem.split("_")[0] for path in REFERENCES]
+    assert Counter(models) == {"agalite": 6, "galite": 2, "gtrxl": 2}
 
 
 def test_matches_the_official_code(reference):
@@ -67,20 +95,33 @@ def test_matches_the_official_code(reference):
         lambda outputs: [arrays["cotangent"], *(0.0 for _ in outputs[1:])],
     )
 
-    np.testing.assert_allclose(y, arrays["outputs"], atol=1e-5)
+    np.testing.assert_allclose(y, arrays["outputs"], rtol=1e-6, atol=1e-5)
     received = convert.state_to_official(layer, final)
-    expected = reference["state_out"]
+    expected = reference.state("state_out")
     assert received.keys() == expected.keys()
     for name, array in expected.items():
-        np.testing.assert_allclose(received[name], array, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            received[name], array, rtol=1e-6, atol=1e-5, err_msg=name
+        )
     assert distance(grad_inputs, arrays["grad_inputs"]) < 1e-4
-    expected = reference["grad_params"]
+    expected = reference.layer_with("grad_params").trainable_weights
+    expected = dict(
+        zip(map(id, layer.trainable_weights), to_numpy(expected), strict=True)
+    )
     by_weight = dict(zip(map(id, layer.trainable_weights), grads, strict=True))
     for weight, names in convert.official_weight_names(layer):
-        parts = np.split(by_weight[id(weight)], len(names), axis=-1)
-        for name, part in zip(names, parts, strict=True):
-            assert distance(part, expected.pop(name)) < 1e-4, name
-    assert not expected
+        pairs = (
+            np.split(x[id(weight)], len(names), axis=-1) for x in (by_weight, expected)
+        )
+        for name, part, other in zip(names, *pairs, strict=True):
+            if name.endswith("project_pos/bias"):
+                # It shifts all scores of a token alike, so it has no gradient.
+                assert np.abs([part, other]).max() < 1e-5, name
+                continue
+            # GaLiTe's gradient of a small query is one of small differences: here the
+            # official float32 numbers are themselves 1e-4 away from float64.
+            query = "RLTAttentionLayer_0/ParameteredProjection_0" in name
+            assert distance(part, other) < (3e-4 if query else 1e-4), name
 
 
 def distance(received, expected):
@@ -104,26 +145,90 @@ each_change = pytest.mark.parametrize("change", ["missing", "surplus", "shape"])
 
 @each_change
 @pytest.mark.parametrize(
-    "name", ["layer1/emb_layer/kernel", "layer2/GRUGatingUnit_1/Wz/kernel"]
+    ("stem", "name"),
+    [
+        ("agalite_r2_carried_state", "layer1/emb_layer/kernel"),
+        ("agalite_r2_carried_state", "layer2/GRUGatingUnit_1/Wz/kernel"),
+        ("galite_carried_state", "layer1/RLTAttentionLayer_0/csop/Dense_1/kernel"),
+        ("gtrxl_carried_state", "layers_1/attention/project_pos/kernel"),
+        ("gtrxl_carried_state", "u"),
+    ],
 )
-def test_a_wrong_parameter_is_named_and_nothing_is_loaded(small, name, change):
-    before = small.layer.get_weights()
-    params = {key: array + 1 for key, array in small["params"].items()}
+def test_a_wrong_parameter_is_named_and_nothing_is_loaded(stem, name, change):
+    reference = load(stem)
+    before = reference.layer.get_weights()
+    params = {key: array + 1 for key, array in reference["params"].items()}
 
     with pytest.raises(ValueError, match=rf"Received: .*{name}"):
-        convert.load_official_weights(small.layer, spoiled(params, name, change))
+        convert.load_official_weights(reference.layer, spoiled(params, name, change))
 
-    for weight, array in zip(small.layer.get_weights(), before, strict=True):
+    for weight, array in zip(reference.layer.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, array)
 
 
 @each_change
-@pytest.mark.parametrize("name", ["layer_1/tilde_k", "layer_2/tick"])
-def test_a_wrong_state_is_named(small, name, change):
-    state = spoiled(small["state_in"], name, change)
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("agalite_r2_carried_state", "layer_1/tilde_k"),
+        ("agalite_r2_carried_state", "layer_2/tick"),
+        ("galite_carried_state", "layer_2/c"),
+        ("gtrxl_carried_state", "memory"),
+        ("gtrxl_carried_state", "mask"),
+    ],
+)
+def test_a_wrong_state_is_named(stem, name, change):
+    reference = load(stem)
+    state = spoiled(reference["state_in"], name, change)
 
     with pytest.raises(ValueError, match=rf"Received: .*{name}"):
-        convert.state_from_official(small.layer, state)
+        convert.state_from_official(reference.layer, state)
+
+
+def test_heads_of_another_number_are_refused():
+    reference = load("galite_carried_state")
+    params = reference["params"]
+    name = "layer0/RLTAttentionLayer_0/Dense_0/bias"
+    params[name] = params[name].reshape(4, 6)  # 3 heads of 8
+
+    with pytest.raises(
+        ValueError, match=rf"{name} of shape \(3, 8\).*Received: {name}"
+    ):
+        convert.load_official_weights(reference.layer, params)
+
+
+def test_a_state_of_other_sizes_is_refused(small):
+    with pytest.raises(ValueError, match=r"sizes \[.*Received: shapes \[\(2, 3\)\]"):
+        convert.state_to_official(small.layer, [np.zeros((2, 3), "float32")])
+
+
+def test_a_memory_that_is_hidden_in_the_middle_is_refused():
+    reference = load("gtrxl_zero_state")
+    state = reference["state_out"]
+    state["mask"] = state["mask"].copy()
+    state["mask"][0] = [True, False, True, False, False, False]
+
+    with pytest.raises(ValueError, match=r"newest items are seen.*Received: mask="):
+        convert.state_from_official(reference.layer, state)
+
+
+def test_a_sliding_window_takes_official_weights_and_states():
+    reference = load("gtrxl_carried_state")
+    config = {**reference.layer.get_config(), "sliding_window": True}
+    layer = GTrXL.from_config(config)
+    x = reference.arrays["inputs"]
+    layer.build(x.shape)
+
+    convert.load_official_weights(layer, reference["params"])
+    state = convert.state_from_official(layer, reference["state_in"])
+
+    # A single step is the same in both forms; then the official one sees further.
+    y, *final = to_numpy(layer(x[:, :1], initial_state=state))
+    np.testing.assert_allclose(y, reference.arrays["outputs"][:, :1], atol=1e-5)
+    official = convert.state_to_official(layer, final)
+    again = to_numpy(convert.state_from_official(layer, official))
+    for first, second in zip(final, again, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_a_layer_that_is_not_built_is_refused(small):
@@ -138,7 +243,7 @@ def test_another_layer_is_refused(small):
 
 
 def test_state_round_trip(reference):
-    layer, state = reference.layer, reference["state_out"]
+    layer, state = reference.layer, reference.state("state_out")
 
     ours = convert.state_from_official(layer, state)
     official = convert.state_to_official(layer, ours)

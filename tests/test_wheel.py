@@ -1,4 +1,4 @@
-"""The wheel holds the library and the released policies, and loads without a checkout."""
+"""The wheel holds the library and the released policies, and needs no checkout."""
 
 import os
 import subprocess

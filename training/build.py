@@ -6,24 +6,25 @@ import gymnasium
 import keras
 
 import keras_agalite
-from keras_agalite.environments import PreviousActionReward
+from keras_agalite.environments import PreviousActionReward, make_vec
 from training.recipe import ENCODERS, MEMORIES, Recipe
 
 
-def make_environments(recipe: Recipe, number: int) -> gymnasium.vector.SyncVectorEnv:
+def make_environments(
+    recipe: Recipe, number: int
+) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
     """A vector of the recipe's environments, in this process.
 
     Raises:
+        ImportError: If the environment's package is missing; it says how to install.
         ValueError: If there is no such environment or it refuses its arguments.
     """
-
-    def make() -> gymnasium.Env[Any, Any]:
-        env = gymnasium.make(recipe.environment, **recipe.environment_arguments)
-        return PreviousActionReward(env) if recipe.previous_action_reward else env
-
+    arguments = dict(recipe.environment_arguments)
+    if recipe.previous_action_reward:
+        arguments["wrappers"] = [PreviousActionReward]
     try:
-        return gymnasium.vector.SyncVectorEnv([make] * number)
-    except (gymnasium.error.Error, TypeError) as error:
+        return make_vec(recipe.environment, number, **arguments)
+    except (gymnasium.error.Error, TypeError, ValueError) as error:
         raise ValueError(
             f"`environment` cannot be made. Received: environment="
             f"{recipe.environment!r}, environment_arguments="

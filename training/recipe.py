@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Any
 
 ENGINES = ("tf_agents",)
-ENCODERS = {"mlp": "MLPEncoder", "conv": "ConvEncoder", "resnet": "ResNetEncoder"}
+ENCODERS = {
+    "mlp": "MLPEncoder",
+    "grid": "GridEncoder",
+    "conv": "ConvEncoder",
+    "resnet": "ResNetEncoder",
+}
 MEMORIES = {
     "agalite": "AGaLiTe",
+    "galite": "GaLiTe",
+    "gtrxl": "GTrXL",
     "gru": "GRU",
     "lstm": "LSTM",
     "memoryless": "Memoryless",

@@ -58,7 +58,10 @@ def cards(zoo: Path) -> dict[Path, str]:
 
 def card(folder: Path) -> str:
     """The card of one policy."""
-    config, evaluation = _json(folder / "config.json"), _json(folder / "evaluation.json")
+    config, evaluation = (
+        _json(folder / "config.json"),
+        _json(folder / "evaluation.json"),
+    )
     recipe = load_recipe(folder / "recipe.toml", [f'name="{folder.name}"'])
     arguments = _arguments(recipe.environment_arguments)
     memory = config["memory"]
@@ -120,7 +123,10 @@ def _scores(evaluation: dict[str, Any]) -> list[str]:
 
 
 def _row(folder: Path) -> str:
-    config, evaluation = _json(folder / "config.json"), _json(folder / "evaluation.json")
+    config, evaluation = (
+        _json(folder / "config.json"),
+        _json(folder / "evaluation.json"),
+    )
     recipe = load_recipe(folder / "recipe.toml")
     success = evaluation.get("success_rate")
     cells = [

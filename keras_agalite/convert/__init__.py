@@ -55,13 +55,14 @@ def state_from_official(layer: Memory, state: Mapping[str, Any]) -> list[Any]:
 
     Args:
         layer: An `AGaLiTe`, `GaLiTe` or `GTrXL`.
-        state: Mapping of names to arrays. AGaLiTe, for block i from 1: `layer_i/tilde_k`
-            `(batch, r, heads, eta * head_dim)`, `layer_i/tilde_v` `(batch, r, heads,
-            head_dim)`, `layer_i/s` `(batch, heads, eta * head_dim)` and
-            `layer_i/tick` `(batch, 1)`. GaLiTe: `layer_i/c` `(batch, heads, head_dim,
-            eta * head_dim)` and `layer_i/s`. GTrXL: `memory` `(batch, num_layers + 1,
-            memory_length, 1, hidden_dim)` and `mask` `(batch, memory_length)`, True
-            where hidden.
+        state: Mapping of names to arrays with a leading batch axis.
+            AGaLiTe, for block i from 1: `layer_i/tilde_k` `(r, heads, eta *
+            head_dim)`, `layer_i/tilde_v` `(r, heads, head_dim)`, `layer_i/s`
+            `(heads, eta * head_dim)` and `layer_i/tick` `(1,)`.
+            GaLiTe, for block i from 1: `layer_i/c` `(heads, head_dim, eta *
+            head_dim)` and `layer_i/s` `(heads, eta * head_dim)`.
+            GTrXL: `memory` `(num_layers + 1, memory_length, 1, hidden_dim)` and
+            `mask` `(memory_length,)`, True where hidden.
 
     Returns:
         List of `num_layers` tensors `(batch, size)`.

@@ -72,9 +72,7 @@ def state_from_official(layer: AGaLiTe, state: dict[str, np.ndarray]) -> list[An
     return result
 
 
-def state_to_official(
-    layer: AGaLiTe, state: list[np.ndarray]
-) -> dict[str, np.ndarray]:
+def state_to_official(layer: AGaLiTe, state: list[np.ndarray]) -> dict[str, np.ndarray]:
     result = {}
     for i, (block, packed) in enumerate(zip(layer.cell.blocks, state, strict=True), 1):
         sizes = block.num_heads, block.head_dim, block.eta, block.r

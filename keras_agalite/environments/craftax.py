@@ -22,21 +22,17 @@ class Worlds(NamedTuple):
     step: Callable[..., Any]
     observation_size: int
     num_actions: int
+    limit: int
 
 
 @functools.cache
-def make_worlds(name: str, max_episode_steps: int | None) -> Worlds:
-    if name not in NAMES:
-        raise ValueError(f"`name` must be one of {', '.join(NAMES)}. Received: {name=}")
-    require(name, ("craftax",), "pip install craftax")
+def make_worlds(name: str) -> Worlds:
     import jax
     import jax.numpy as jnp
     from craftax.craftax_env import make_craftax_env_from_name
 
     env = make_craftax_env_from_name(name, auto_reset=False)
     params = env.default_params
-    if max_episode_steps is not None:
-        params = params.replace(max_timesteps=max_episode_steps)
 
     def strong(tree: Any) -> Any:
         # A weakly typed leaf would compile everything a second time.
@@ -48,17 +44,18 @@ def make_worlds(name: str, max_episode_steps: int | None) -> Worlds:
         observation, state = env.reset_env(use, params)
         return strong((key, state, observation.astype(jnp.float32)))
 
-    def step_one(key: Any, state: Any, action: Any) -> Any:
+    def step_one(key: Any, state: Any, action: Any, limit: Any) -> Any:
         key, use = jax.random.split(key)
-        observation, state, reward, done, _ = env.step_env(use, state, action, params)
+        limited = params.replace(max_timesteps=limit)
+        observation, state, reward, done, _ = env.step_env(use, state, action, limited)
         # Over at time 0 as well: then it is not the clock that ended the episode.
         young = state.replace(timestep=jnp.zeros_like(state.timestep))
-        terminated = env.is_terminal(young, params)
+        terminated = env.is_terminal(young, limited)
         carry = strong((key, state, observation.astype(jnp.float32)))
         reward = jnp.asarray(reward, jnp.float32)
         return carry, reward, terminated, done & ~terminated, state.achievements
 
-    # Making a world costs as much as fifteen steps, so only finished ones are made
+    # Making a world costs as much as dozens of steps, so only finished ones are made
     # anew: one by one where cores are few, in groups where a device wants width.
     group = 1 if jax.default_backend() == "cpu" else 32
 
@@ -84,9 +81,10 @@ def make_worlds(name: str, max_episode_steps: int | None) -> Worlds:
     return Worlds(
         empty,
         jax.jit(reset, donate_argnums=0),
-        jax.jit(jax.vmap(step_one)),
+        jax.jit(jax.vmap(step_one, in_axes=(0, 0, 0, None))),
         shapes[2].shape[0],
         env.num_actions,
+        params.max_timesteps,
     )
 
 
@@ -102,9 +100,9 @@ class CraftaxVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     Observation: float32 of shape `(8268,)`, for Classic `(1345,)`. Actions: 43, for
     Classic 17.
 
-    `info["achievements"]` of the worlds whose episode has just ended (the rows where
-    `info["_achievements"]` is True) says which they unlocked, in the order of
-    `craftax.craftax.constants.Achievement`, or `craftax.craftax_classic.constants`.
+    `info["achievements"]` of a step, bool of shape `(num_envs, 67)`, for Classic
+    `(num_envs, 22)`, says what each world's episode has unlocked so far, in the order
+    of `craftax.craftax.constants.Achievement`, or `craftax.craftax_classic.constants`.
 
     Args:
         num_envs: Number of worlds.
@@ -130,7 +128,12 @@ class CraftaxVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"`num_envs` must be at least 1. Received: {num_envs=}")
-        self.worlds = make_worlds(name, max_episode_steps)
+        if name not in NAMES:
+            legal = ", ".join(NAMES)
+            raise ValueError(f"`name` must be one of {legal}. Received: {name=}")
+        require(name, ("craftax",), "pip install craftax")
+        self.worlds = make_worlds(name)
+        self.limit = np.int32(max_episode_steps or self.worlds.limit)
         self.num_envs = num_envs
         self.render_mode = render_mode
         # The official space ends at 1, which a strong player's health exceeds.
@@ -197,19 +200,20 @@ class CraftaxVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
                 f"`actions` must have the shape {(self.num_envs,)}. "
                 f"Received: actions.shape={actions.shape}"
             )
-        start, before = self.ended, self.carry
-        self.carry, *rest = self.worlds.step(self.carry[0], self.carry[1], actions)
+        start = self.ended
+        keys, state, _ = self.carry
+        self.carry, *rest = self.worlds.step(keys, state, actions, self.limit)
         reward, terminated, truncated, achievements = map(np.array, rest)
         if start.any():
             # Their keys go on from where the episode ended, as a single world's do.
-            keys = np.where(start[:, None], before[0], self.carry[0])
+            keys = np.where(start[:, None], keys, self.carry[0])
             self.carry = (keys, *self.carry[1:])
             self._start(start)
-            reward[start], terminated[start], truncated[start] = 0.0, False, False
+            for of_this_step in (reward, terminated, truncated, achievements):
+                of_this_step[start] = 0
         self.ended = terminated | truncated
-        info: dict[str, Any] = {}
-        if self.ended.any():
-            info = {"achievements": achievements, "_achievements": self.ended.copy()}
+        every = np.ones(self.num_envs, bool)
+        info = {"achievements": achievements, "_achievements": every}
         return self._observation(), reward, terminated, truncated, info
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -31,18 +31,22 @@ class MemoryMaze(gymnasium.Env[np.ndarray, int]):
     Observation: uint8 of shape `(64, 64, 3)`. Actions: 0 stay, 1 forward, 2 left,
     3 right, 4 forward and left, 5 forward and right.
 
-    The frames and rewards are memory-maze's own for the same seed, about three times
+    The frames and rewards are memory-maze's own for the same seed, some six times
     faster: dm_control looks for touched targets in a Python loop over all contacts,
     computes observations that nobody asked for, and makes a new scene for each image.
-    `reset(seed=)` makes the maze anew, which takes a second or two; plain `reset()`
+    `reset(seed=)` makes the maze anew, which takes about a second; plain `reset()`
     goes on to the next layout of the same seed.
 
     MuJoCo needs EGL or OSMesa to draw without a screen. Where `MUJOCO_GL` is not set,
-    the first of the two that works is chosen.
+    the first of the two that works is chosen. A process crashes that loads both
+    TensorFlow and Mesa's software renderer, in either order (each brings an LLVM), so
+    where TensorFlow is loaded the maze runs in a process of its own.
 
     Args:
         size: "9x9", "11x11", "13x13" or "15x15": episodes of 1000, 2000, 3000 or 4000
             steps with 3, 4, 5 or 6 targets.
+        process: Whether to run in a process of its own. None: if this one has
+            loaded TensorFlow. Say True if it will load it later.
         render_mode: "rgb_array" or None.
 
     Raises:
@@ -53,49 +57,82 @@ class MemoryMaze(gymnasium.Env[np.ndarray, int]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
 
-    def __init__(self, size: str = "9x9", render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        size: str = "9x9",
+        process: bool | None = None,
+        render_mode: str | None = None,
+    ) -> None:
         if size not in STEPS:
             raise ValueError(
                 f"`size` must be one of {', '.join(STEPS)}. Received: size={size!r}"
             )
         require("MemoryMaze", ("memory_maze", "dm_control", "mujoco"), INSTALL)
-        self.tasks = import_tasks()
-        self.size = size
+        if process is None:
+            process = "tensorflow" in sys.modules
+        self.maze: Any = None
+        if process:
+            from keras_agalite.environments._maze_worker import MazeProcess
+
+            self.maze = MazeProcess(size)
+        else:
+            self.maze = Maze(size)
         self.render_mode = render_mode
         self.observation_space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
         self.action_space = spaces.Discrete(6)
-        self.maze: Any = None
-        self.frame = np.zeros((64, 64, 3), np.uint8)
+        self.frame: np.ndarray | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        if seed is not None or self.maze is None:
-            if seed is None:
-                seed = int(self.np_random.integers(2**32))
-            self.close()
-            self.maze = make_maze(self.tasks, self.size, seed % 2**32)
-        self.frame = self.maze.reset().observation
-        return self.frame.copy(), {}
+        if seed is None and self.frame is None:
+            seed = int(self.np_random.integers(2**32))
+        self.frame = frame = self.maze.reset(seed)
+        return frame.copy(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        if self.maze is None:
+        if self.frame is None:
             raise gymnasium.error.ResetNeeded("Call `reset` before `step`.")
-        time_step = self.maze.step(int(action))
-        self.frame = time_step.observation
-        terminated = time_step.last() and time_step.discount == 0.0
-        truncated = time_step.last() and not terminated
-        reward = float(time_step.reward)
-        return self.frame.copy(), reward, bool(terminated), bool(truncated), {}
+        self.frame, reward, terminated, truncated = self.maze.step(int(action))
+        return self.frame.copy(), reward, terminated, truncated, {}
 
     def render(self) -> np.ndarray | None:
-        return self.frame.copy() if self.render_mode == "rgb_array" else None
+        if self.render_mode != "rgb_array" or self.frame is None:
+            return None
+        return self.frame.copy()
 
     def close(self) -> None:
         if self.maze is not None:
             self.maze.close()
-            self.maze = None
+        self.frame = None
+
+
+class Maze:
+    """The simulator of one maze, in this process."""
+
+    def __init__(self, size: str) -> None:
+        self.size = size
+        self.tasks = import_tasks()
+        self.env: Any = None
+
+    def reset(self, seed: int | None) -> Any:
+        if seed is not None:
+            self.close()
+            self.env = make_maze(self.tasks, self.size, seed % 2**32)
+        return self.env.reset().observation
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool]:
+        time_step = self.env.step(action)
+        terminated = bool(time_step.last() and time_step.discount == 0.0)
+        truncated = bool(time_step.last() and not terminated)
+        reward = float(time_step.reward)
+        return time_step.observation, reward, terminated, truncated
+
+    def close(self) -> None:
+        if self.env is not None:
+            self.env.close()
+            self.env = None
 
 
 def import_tasks() -> Any:

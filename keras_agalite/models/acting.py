@@ -71,7 +71,13 @@ def trace_step(variables: Any, step: Any) -> Any:
 
     def compiled(*inputs: Any) -> Any:
         device = variables[0].value.device
-        inputs = tree.map_structure(lambda x: torch.as_tensor(x, device=device), inputs)
+        # Torch takes no NumPy array that is read-only or runs backwards: copy.
+        inputs = tree.map_structure(
+            lambda x: torch.as_tensor(
+                x.copy() if isinstance(x, np.ndarray) else x, device=device
+            ),
+            inputs,
+        )
         flat = tree.flatten(inputs)
         weights = [v.value for v in variables]
         key = tuple((x.shape, x.dtype) for x in flat)

@@ -36,7 +36,15 @@ ENCODERS = {
     )
 }
 MEMORIES = {
-    c.__name__: c for c in (layers.AGaLiTe, layers.GRU, layers.LSTM, layers.Memoryless)
+    c.__name__: c
+    for c in (
+        layers.AGaLiTe,
+        layers.GaLiTe,
+        layers.GTrXL,
+        layers.GRU,
+        layers.LSTM,
+        layers.Memoryless,
+    )
 }
 DTYPES = ("float32", "float64", "bfloat16", "mixed_bfloat16", "mixed_float16")
 

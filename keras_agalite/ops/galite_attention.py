@@ -126,5 +126,5 @@ def galite_attention(
         return [c, s], read / (norm + EPSILON)
 
     carry = unpack_galite_state(state, heads, head_dim, eta)
-    outputs, carry = _backend.scan(step, carry, inputs)
-    return outputs, ops.cast(pack_galite_state(*carry), state_dtype)
+    outputs, (c, s) = _backend.scan(step, carry, inputs)
+    return outputs, ops.cast(pack_galite_state(c, s), state_dtype)

@@ -116,9 +116,7 @@ def _skew(scores: Any) -> Any:
     padded = ops.concatenate([scores, zeros], axis=-1)
     columns = distances + tokens - 1
     flat = ops.reshape(padded, (batch, heads, tokens * (columns + 1)))
-    return ops.reshape(
-        flat[:, :, : tokens * columns], (batch, heads, tokens, columns)
-    )
+    return ops.reshape(flat[:, :, : tokens * columns], (batch, heads, tokens, columns))
 
 
 def _pad(x: Any, time: Any, size: int) -> Any:

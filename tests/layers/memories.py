@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from keras import tree
 
-from keras_agalite.layers import AGaLiTe, AGaLiTeCell, MemoryRNN
+from keras_agalite.layers import (
+    AGaLiTe,
+    AGaLiTeCell,
+    GaLiTe,
+    GaLiTeCell,
+    GTrXL,
+    GTrXLCell,
+    MemoryRNN,
+)
 from tests.helpers import compiled, to_numpy
 
 BATCH, TIME, FEATURES = 2, 7, 3
@@ -20,6 +28,15 @@ AGALITE = {
     "eta": 2,
     "r": 2,
 }
+SIZES = {k: v for k, v in AGALITE.items() if k not in ("eta", "r")}
+GALITE = {**SIZES, "eta": 2}
+GTRXL = {**SIZES, "memory_length": 3}
+# Layers of gated blocks, their cells and arguments.
+BLOCKS = {
+    "agalite": (AGaLiTe, AGaLiTeCell, AGALITE),
+    "galite": (GaLiTe, GaLiTeCell, GALITE),
+    "gtrxl": (GTrXL, GTrXLCell, GTRXL),
+}
 CELLS = {
     "gru": lambda **k: keras.layers.GRUCell(5, **k),
     "lstm": lambda **k: keras.layers.LSTMCell(5, **k),
@@ -29,25 +46,34 @@ CELLS = {
     ],
     "agalite_cell": lambda **k: AGaLiTeCell(**{**AGALITE, "num_layers": 1}, **k),
 }
-every_memory = pytest.mark.parametrize("name", [*CELLS, "agalite"])
+every_memory = pytest.mark.parametrize("name", [*CELLS, *BLOCKS])
+every_block_memory = pytest.mark.parametrize("name", BLOCKS)
 
 
 def make_memory(name, dtype=None, **kwargs):
-    if name == "agalite":
-        memory = AGaLiTe(**{**AGALITE, **kwargs}, dtype=dtype)
+    if name in BLOCKS:
+        layer, _, arguments = BLOCKS[name]
+        memory = layer(**{**arguments, **kwargs}, dtype=dtype)
     else:
         memory = MemoryRNN(CELLS[name](dtype=dtype), dtype=dtype, **kwargs)
     memory.build((BATCH, TIME, FEATURES))
-    if isinstance(memory.cell, AGaLiTeCell):
+    if isinstance(memory.cell, AGaLiTeCell | GaLiTeCell):
         set_positive_biases(memory.cell)
     return memory
 
 
 def set_positive_biases(cell):
     """Keeps normalisers away from zero, where gradients are large and inexact."""
+    biases = {
+        "projection": 1.0,
+        "expansion": 1.0,
+        "query_projection": 4.0,
+        "query_expansion": 4.0,
+    }
     for block in cell.blocks:
-        for layer in (block.projection, block.expansion):
-            layer.bias.assign(np.ones(layer.bias.shape))
+        for name, value in biases.items():
+            if layer := getattr(block, name, None):
+                layer.bias.assign(np.full(layer.bias.shape, value))
 
 
 def random_sequences(time=TIME, features=FEATURES):
@@ -56,7 +82,8 @@ def random_sequences(time=TIME, features=FEATURES):
 
 
 def some_state(memory, clock=3):
-    """Not negative, since a normaliser never is; the last number may be a clock."""
+    """Not negative, since a normaliser never is; the last number may be a clock, or
+    how much of a memory is there."""
     random = np.random.default_rng(0)
 
     def draw(empty):

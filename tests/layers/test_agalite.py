@@ -4,10 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_agalite.layers import AGaLiTe, AGaLiTeCell
+from keras_agalite.layers import AGaLiTe
 from tests.helpers import BACKEND, compiled, gradients, to_numpy, traced
 from tests.layers.memories import (
-    AGALITE,
     BATCH,
     FEATURES,
     TIME,
@@ -17,16 +16,6 @@ from tests.layers.memories import (
     run,
     some_state,
 )
-
-
-def test_layer_holds_the_weights_of_its_cell():
-    layer = make_memory("agalite")
-    cell = AGaLiTeCell(**AGALITE)
-    cell.build((None, FEATURES))
-
-    assert [w.shape for w in layer.weights] == [w.shape for w in cell.weights]
-    assert len({w.path for w in layer.weights}) == len(layer.weights)
-    assert layer.trainable_weights == layer.cell.trainable_weights
 
 
 @pytest.mark.parametrize(

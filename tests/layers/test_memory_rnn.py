@@ -79,6 +79,8 @@ def test_chunks_equal_the_whole(name):
         ("stacked", [[4, 4], 5]),
         ("agalite_cell", [41]),
         ("agalite", [41, 41]),
+        ("galite", [80, 80]),
+        ("gtrxl", [25, 25]),
     ],
 )
 def test_initial_state_is_zeros_of_the_state_size(name, sizes):
@@ -224,15 +226,27 @@ def test_mask_means_what_it_means_in_keras(zero_output_for_mask):
     assert_close(run(memory, x, mask=MASK), run(stock, x, mask=MASK))
 
 
-@pytest.mark.parametrize("return_sequences", [True, False])
-@pytest.mark.parametrize("zero_output_for_mask", [True, False])
-def test_agalite_equals_its_cell_under_a_mask(zero_output_for_mask, return_sequences):
+@pytest.mark.parametrize(
+    ("name", "zero_output_for_mask", "return_sequences"),
+    [
+        ("agalite", True, True),
+        ("agalite", True, False),
+        ("agalite", False, True),
+        ("agalite", False, False),
+        ("galite", False, True),
+        ("gtrxl", False, True),
+        ("gtrxl", True, False),
+    ],
+)
+def test_a_layer_equals_its_cell_under_a_mask(
+    name, zero_output_for_mask, return_sequences
+):
     options = {
         "return_sequences": return_sequences,
         "return_state": True,
         "zero_output_for_mask": zero_output_for_mask,
     }
-    layer = make_memory("agalite", **options)
+    layer = make_memory(name, **options)
     generic = MemoryRNN(layer.cell, **options)
     x = random_sequences()
     # Some starts are on masked steps, which are skipped with them.

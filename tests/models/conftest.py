@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from keras_agalite.layers import GRU, LSTM, AGaLiTe, Memoryless, MemoryRNN
+from keras_agalite.layers import (
+    GRU,
+    LSTM,
+    AGaLiTe,
+    GaLiTe,
+    GTrXL,
+    Memoryless,
+    MemoryRNN,
+)
 from keras_agalite.models import MemoryPolicy, MLPEncoder
 from tests.helpers import BACKEND
 

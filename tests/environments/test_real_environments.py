@@ -1,0 +1,419 @@
+import sys
+import time
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from keras_agalite import environments
+from tests.environments.test_registry import IDS
+
+MEMORY_MAZE = pytest.mark.environments("memory_maze")
+MEMORY_GYM = pytest.mark.environments("memory_gym")
+MINIGRID = pytest.mark.environments("minigrid")
+CRAFTAX = pytest.mark.environments("craftax")
+IN_PROCESS = pytest.mark.skipif(
+    "tensorflow" in sys.modules, reason="TensorFlow and Mesa crash in one process"
+)
+MARKS = {
+    "memory": MEMORY_MAZE,
+    "mystery": MEMORY_GYM,
+    "minigrid": MINIGRID,
+    "craftax": CRAFTAX,
+}
+# A maze or a compilation costs seconds, so one of each family stands for it.
+SLOW = {
+    "memory_maze_11x11",
+    "memory_maze_13x13",
+    "memory_maze_15x15",
+    "craftax_symbolic",
+}
+REAL = [
+    pytest.param(
+        name,
+        marks=[
+            MARKS[name.split("_")[0]],
+            *([pytest.mark.slow] if name in SLOW else []),
+        ],
+    )
+    for name in IDS
+    if name != "tmaze"
+]
+SPACES = {
+    "memory": ((64, 64, 3), np.uint8, gymnasium.spaces.Discrete(6)),
+    "mystery_path_grid": ((84, 84, 3), np.uint8, gymnasium.spaces.Discrete(4)),
+    "mystery_path": ((84, 84, 3), np.uint8, gymnasium.spaces.MultiDiscrete([3, 3])),
+    "minigrid": ((7, 7, 3), np.uint8, gymnasium.spaces.Discrete(7)),
+    "craftax_symbolic": ((8268,), np.float32, gymnasium.spaces.Discrete(43)),
+    "craftax_classic_symbolic": ((1345,), np.float32, gymnasium.spaces.Discrete(17)),
+}
+# Forward more often than not: a uniform policy turns on the spot.
+WALK = (0.05, 0.45, 0.1, 0.1, 0.15, 0.15)
+
+
+def rollout(env, seed, actions):
+    """Everything that a seed and some actions give, as one list of arrays."""
+    observation, _ = env.reset(seed=seed)
+    steps = [(observation,)]
+    for action in actions:
+        observation, reward, terminated, truncated, _ = env.step(action)
+        steps.append((observation, reward, terminated, truncated))
+        if terminated or truncated:
+            steps.append((env.reset()[0],))
+    return steps
+
+
+def same(one, other):
+    return len(one) == len(other) and all(
+        len(a) == len(b)
+        and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_checker_spaces_and_seeds(name, make):
+    env = make(name)
+    shape, dtype, action_space = SPACES.get(name) or SPACES[name.split("_")[0]]
+
+    assert env.observation_space.shape == shape
+    assert env.observation_space.dtype == dtype
+    assert env.action_space == action_space
+    if name.split("_")[0] in ("minigrid", "mystery"):  # seconds a reset elsewhere
+        check_env(env.unwrapped, skip_render_check=True)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(40)]
+    once = rollout(env, 7, actions)
+    again = rollout(env, 7, actions)
+    other = rollout(env, 8, actions)
+
+    assert same(once, again)
+    assert not same(once, other)
+    for step in once:
+        assert step[0] in env.observation_space
+    for _, reward, terminated, truncated in filter(lambda s: len(s) == 4, once):
+        assert type(reward) is float
+        assert type(terminated) is bool
+        assert type(truncated) is bool
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "steps"),
+    [
+        pytest.param("memory_maze_9x9", 2, 1000, marks=MEMORY_MAZE),
+        pytest.param(
+            "memory_maze_11x11", 2, 2000, marks=[MEMORY_MAZE, pytest.mark.slow]
+        ),
+        pytest.param(
+            "memory_maze_13x13", 2, 3000, marks=[MEMORY_MAZE, pytest.mark.slow]
+        ),
+        pytest.param(
+            "memory_maze_15x15", 2, 4000, marks=[MEMORY_MAZE, pytest.mark.slow]
+        ),
+        pytest.param("mystery_path_grid", 0, 128, marks=MEMORY_GYM),
+        pytest.param("mystery_path", [0, 0], 512, marks=MEMORY_GYM),
+        pytest.param("minigrid_memory_7", 0, 245, marks=MINIGRID),
+        pytest.param("minigrid_memory_11", 0, 605, marks=MINIGRID),
+    ],
+)
+def test_the_time_limit_truncates(name, action, steps, make):
+    env = make(name).unwrapped  # without gymnasium's own limit
+    env.reset(seed=0)
+
+    ends = [env.step(action)[2:4] for _ in range(steps)]
+
+    assert ends == [(False, False)] * (steps - 1) + [(False, True)]
+
+
+class TestMemoryMaze:
+    pytestmark = MEMORY_MAZE
+
+    @IN_PROCESS
+    @pytest.mark.parametrize(
+        "size", ["9x9", pytest.param("15x15", marks=pytest.mark.slow)]
+    )
+    def test_frames_and_rewards_are_those_of_memory_maze(self, size, make):
+        env = make(f"memory_maze_{size}").unwrapped
+        make_shipped = getattr(env.maze.tasks, f"memory_maze_{size}")
+        shipped, rewards = make_shipped(seed=55, image_only_obs=True), []
+        actions = np.random.default_rng(55).choice(6, p=WALK, size=90)
+
+        for episode in (actions[:60], actions[60:]):
+            frame, _ = env.reset() if rewards else env.reset(seed=55)
+            np.testing.assert_array_equal(frame, shipped.reset().observation)
+            for action in episode:
+                frame, reward, *_ = env.step(action)
+                expected = shipped.step(action)
+                np.testing.assert_array_equal(frame, expected.observation)
+                assert reward == expected.reward
+                rewards.append(reward)
+        shipped.close()
+
+        if size == "9x9":
+            assert rewards[5] == 1.0  # so a target was touched, and another shown
+
+    @IN_PROCESS
+    @pytest.mark.slow
+    def test_at_least_two_and_a_half_times_as_fast(self, make):
+        env = make("memory_maze_9x9").unwrapped
+        shipped = env.maze.tasks.memory_maze_9x9(seed=3, image_only_obs=True)
+        actions = np.random.default_rng(0).integers(6, size=(5, 40))
+        env.reset(seed=3)
+        shipped.reset()
+
+        def seconds(step, actions):
+            begin = time.process_time()
+            for action in actions:
+                step(action)
+            return time.process_time() - begin
+
+        ratios = [seconds(shipped.step, a) / seconds(env.step, a) for a in actions]
+        shipped.close()
+
+        assert np.median(ratios) >= 2.5
+
+    @IN_PROCESS
+    def test_memory_maze_itself_is_left_alone(self, make):
+        from dm_control import composer
+        from dm_control.locomotion.props.target_sphere import TargetSphere
+
+        before = vars(TargetSphere).copy()
+        env = make("memory_maze_9x9").unwrapped
+        env.reset(seed=0)
+
+        assert vars(TargetSphere) == before
+        assert env.maze.tasks.composer is composer
+
+    def test_render_and_close(self, make):
+        env = make("memory_maze_9x9", render_mode="rgb_array")
+        with pytest.raises(gymnasium.error.ResetNeeded):
+            env.unwrapped.step(0)
+        observation, _ = env.reset(seed=0)
+
+        np.testing.assert_array_equal(env.render(), observation)
+        env.close()
+        env.close()
+        assert env.render() is None
+
+    def test_a_process_of_its_own_gives_the_same(self, make):
+        actions = np.random.default_rng(0).integers(6, size=20)
+        env, apart = make("memory_maze_9x9"), make("memory_maze_9x9", process=True)
+        worker = apart.unwrapped.maze.process
+
+        assert same(rollout(env, 1, actions), rollout(apart, 1, actions))
+        with pytest.raises(RuntimeError, match="IndexError"):
+            apart.unwrapped.step(99)
+        apart.close()
+        assert worker.returncode == 0
+
+    def test_beside_tensorflow_it_runs_in_a_process_of_its_own(self, make, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tensorflow", sys)
+        env = make("memory_maze_9x9")
+        env.reset(seed=0)
+
+        env.unwrapped.maze.process.kill()
+
+        with pytest.raises((RuntimeError, BrokenPipeError)):
+            env.step(0)
+
+    def test_where_nothing_draws_the_worker_says_so(self, make, monkeypatch):
+        monkeypatch.setenv("MUJOCO_GL", "nope")
+
+        with pytest.raises(RuntimeError, match="apt-get install -y libegl1 libosmesa6"):
+            make("memory_maze_9x9", process=True)
+
+
+class TestMysteryPath:
+    pytestmark = MEMORY_GYM
+    NAMES = ("mystery_path_grid", "mystery_path")
+
+    @staticmethod
+    def walk_to_the_goal(env):
+        """Action by action along the path that is not seen."""
+        game = env.unwrapped.env
+        path = [(node.x, node.y) for node in game.mystery_path.path]
+        if path[0] == tuple(game.end):
+            path.reverse()
+        here, *path = path
+        for there in path:
+            move = np.subtract(there, here)
+            heading = {(0, -1): 0, (-1, 0): 1, (0, 1): 2, (1, 0): 3}[tuple(move)]
+            while game.agent.rotation // 90 != heading:
+                yield 1
+            yield 3
+            here = there
+
+    def test_the_goal_terminates_and_progress_pays(self, make):
+        env = make("mystery_path_grid")
+        env.reset(seed=1)
+        steps = [env.step(action) for action in self.walk_to_the_goal(env)]
+        rewards = [step[1] for step in steps]
+        tiles = len(env.unwrapped.env.mystery_path.path) - 2
+
+        assert [step[2:4] for step in steps[:-1]] == [(False, False)] * len(steps[:-1])
+        assert steps[-1][2:4] == (True, False)
+        assert sum(rewards) == pytest.approx(1 + 0.1 * tiles)
+        assert [step[4]["success"] for step in steps] == [False] * (len(steps) - 1) + [
+            True
+        ]
+        assert steps[-1][4]["num_fails"] == 0
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_easy_is_the_default(self, name, make):
+        easy = {"show_origin": True, "show_goal": True, "reward_path_progress": 0.1}
+        env = make(name)
+        game = type(env.unwrapped.env)()
+        actions = [env.action_space.sample() for _ in range(60)]
+
+        frame, _ = env.reset(seed=5)
+        expected, _ = game.reset(seed=5, options=easy)
+        np.testing.assert_array_equal(frame, expected)
+        for action in actions:
+            frame, reward, terminated, truncated, _ = env.step(action)
+            expected, expected_reward, done, *_ = game.step(action)
+            np.testing.assert_array_equal(frame, expected)
+            assert (reward, terminated or truncated) == (expected_reward, done)
+            if done:
+                break
+
+    def test_options(self, make):
+        hidden = {"show_origin": False, "show_goal": False}
+        shown, _ = make("mystery_path_grid").reset(seed=0)
+        env = make("mystery_path_grid", **hidden)
+        once, _ = env.reset(seed=0)
+        again, _ = make("mystery_path_grid").reset(seed=0, options=hidden)
+
+        assert not np.array_equal(shown, once)
+        np.testing.assert_array_equal(once, again)
+        env.reset(seed=0, options={"max_steps": 2})
+        assert [env.step(0)[3] for _ in range(2)] == [False, True]
+        with pytest.raises(ValueError, match="Received: show_orign"):
+            make("mystery_path_grid", show_orign=True)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_one_environment_does_not_disturb_another(self, name, make):
+        env, other = make(name, render_mode="rgb_array"), make(name)
+        actions = [env.action_space.sample() for _ in range(20)]
+        alone = rollout(env, 3, actions)
+        closed = make(name)
+
+        observation, _ = env.reset(seed=3)
+        mixed = [(observation,)]
+        other.reset(seed=4)
+        closed.reset(seed=4)
+        closed.close()
+        for action in actions:
+            step = env.step(action)
+            other.step(other.action_space.sample())
+            mixed.append(step[:4])
+            np.testing.assert_array_equal(env.render(), step[0].transpose(1, 0, 2))
+
+        assert same(alone, mixed)
+
+
+class TestMiniGridMemory:
+    pytestmark = MINIGRID
+
+    def test_it_is_the_image_of_minigrid(self, make):
+        import minigrid  # noqa: F401
+        from minigrid.wrappers import ImgObsWrapper
+
+        env = make("minigrid_memory_11")
+        shipped = ImgObsWrapper(gymnasium.make("MiniGrid-MemoryS11-v0"))
+        actions = np.random.default_rng(0).integers(3, size=200)
+
+        assert same(rollout(env, 2, actions), rollout(shipped, 2, actions))
+
+    @pytest.mark.parametrize("size", ["7", "13_random"])
+    @pytest.mark.parametrize("right", [True, False])
+    def test_success_is_the_right_object(self, size, right, make):
+        env = make(f"minigrid_memory_{size}")
+        env.reset(seed=0)
+        game = env.unwrapped.env
+        assert env.step(0)[4] == {"success": False}
+        column, row = game.success_pos if right else game.failure_pos
+        middle = game.height // 2
+        game.agent_pos = np.array((column, middle))
+        game.agent_dir = 3 if row < middle else 1
+
+        _, reward, terminated, truncated, info = env.step(2)
+
+        assert (terminated, truncated) == (True, False)
+        assert info["success"] is right
+        assert (reward > 0) is right
+
+
+class TestCraftax:
+    pytestmark = CRAFTAX
+    CLASSIC = "craftax_classic_symbolic"
+
+    def test_a_vector_equals_single_environments(self, make):
+        limit = 12
+        vector = environments.make_vec(self.CLASSIC, 1, max_episode_steps=limit)
+        env = make(self.CLASSIC, max_episode_steps=limit)
+        observations, _ = vector.reset(seed=5)
+        observation, _ = env.reset(seed=5)
+        np.testing.assert_array_equal(observations[0], observation)
+        actions = np.random.default_rng(0).integers(17, size=2 * limit + 4)
+        ended = False
+        for action in actions:
+            observations, *many, info = vector.step([action])
+            if ended:  # NEXT_STEP: the action is ignored, the reward is 0
+                observation, one = env.reset()[0], [0.0, False, False]
+                achievements = np.zeros(22, bool)
+            else:
+                observation, *one, single_info = env.step(action)
+                achievements = single_info["achievements"]
+            np.testing.assert_array_equal(observations[0], observation)
+            assert [value[0] for value in many] == one
+            ended = one[1] or one[2]
+            assert info["_achievements"].tolist() == [True]
+            np.testing.assert_array_equal(info["achievements"][0], achievements)
+        vector.close()
+
+    def test_worlds_end_on_their_own(self):
+        count = 8
+        mode = gymnasium.vector.AutoresetMode.NEXT_STEP
+        vector = environments.make_vec(self.CLASSIC, count, max_episode_steps=150)
+        vector.action_space.seed(0)
+        random, length = vector.action_space, np.zeros(count, int)
+        first, _ = vector.reset(seed=0)
+        assert vector.metadata["autoreset_mode"] is mode
+        assert vector.observation_space.contains(first)
+        assert len({row.tobytes() for row in first}) == count
+        over = died = late = 0
+        ended = np.zeros(count, bool)
+        for _ in range(450):
+            before = vector.carry[2]
+            observation, reward, terminated, truncated, _ = vector.step(random.sample())
+            length = np.where(ended, 0, length + 1)
+            assert not reward[ended].any()
+            assert not (terminated | truncated)[ended].any()
+            assert not (terminated & truncated).any()
+            np.testing.assert_array_equal(truncated, (length == 150) & ~terminated)
+            assert not np.array_equal(observation, before)
+            ended = terminated | truncated
+            over, died = over + ended.sum(), died + terminated.sum()
+            late += truncated.sum()
+        vector.close()
+
+        assert died > 0
+        assert late > 0
+        assert over == died + late
+        assert observation.dtype == np.float32
+
+    def test_seeds(self):
+        vector = environments.make_vec(self.CLASSIC, 8)
+        with pytest.raises(gymnasium.error.ResetNeeded):
+            vector.step(np.zeros(8, int))
+        by_number, _ = vector.reset(seed=3)
+        by_list, _ = vector.reset(seed=[*range(3, 11)])
+        on, _ = vector.reset()
+        np.testing.assert_array_equal(by_number, by_list)
+        assert not np.array_equal(on, by_list)
+        with pytest.raises(ValueError, match=r"Received: seed=\[1, 2\]"):
+            vector.reset(seed=[1, 2])
+        with pytest.raises(ValueError, match=r"Received: actions.shape=\(2,\)"):
+            vector.step([0, 0])
+        vector.close()

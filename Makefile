@@ -48,7 +48,7 @@ $(VENV_ENVIRONMENTS)/ready: pyproject.toml $(wildcard $(REQUIREMENTS)/*.txt)
 train: $(VENV)/ready
 	$(VENV)/bin/python -m training train training/recipes/tmaze_10.toml
 
-test: lint test-tensorflow test-jax test-torch
+test: lint test-tensorflow test-jax test-torch test-environments
 
 lint: $(VENV)/ready $(VENV_LINT)/ready
 	$(VENV_LINT)/bin/ruff check .
@@ -68,8 +68,16 @@ test-torch: $(VENV)/ready $(VENV_TORCH)/ready
 	sys.path.append('$(SITE)'); import pytest; sys.exit(pytest.main(sys.argv[1:]))" \
 	-q tests/integrations
 
-test-environments: $(VENV_ENVIRONMENTS)/ready
+# The zoo's policies act in their environments on every backend; TensorFlow and torch
+# borrow the packages. Memory Maze draws with EGL (Debian's libegl1) or OSMesa.
+BORROWED = $(shell $(VENV_ENVIRONMENTS)/bin/python -c "import site; \
+	print(site.getsitepackages()[0])")
+ZOO_TESTS = tests/environments/test_zoo_policies.py
+
+test-environments: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_ENVIRONMENTS)/ready
 	KERAS_BACKEND=jax $(VENV_ENVIRONMENTS)/bin/python $(PYTEST) tests/environments
+	KERAS_BACKEND=tensorflow PYTHONPATH=$(BORROWED) $(VENV)/bin/python $(PYTEST) $(ZOO_TESTS)
+	KERAS_BACKEND=torch PYTHONPATH=$(BORROWED) $(VENV_TORCH)/bin/python $(PYTEST) $(ZOO_TESTS)
 
 clean:
 	rm -rf $(VENV) $(VENV_TORCH) $(VENV_LINT) $(VENV_ENVIRONMENTS) runs

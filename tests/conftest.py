@@ -1,6 +1,8 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TF-Agents runs on Keras 2; this must be set before Keras is imported.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import keras

@@ -1,4 +1,4 @@
-"""The command line: `python -m training train|evaluate|release|cards`."""
+"""The command line: `python -m training train|evaluate|video|release|cards`."""
 
 import argparse
 import json
@@ -35,6 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--recipe", help="default: the preset's recipe.toml")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the result")
     evaluate.set_defaults(function=_evaluate)
+
+    video = commands.add_parser("video", help="write a GIF of episodes of a preset")
+    video.add_argument("preset", help="a released policy's name, or a folder")
+    video.add_argument("file", type=Path)
+    video.add_argument("--episodes", type=_positive, default=1)
+    video.add_argument("--seed", type=int, default=1_000_000)
+    video.set_defaults(function=_video)
 
     release = commands.add_parser("release", help="make a folder of zoo/ from a run")
     release.add_argument("run", type=Path)
@@ -84,6 +91,16 @@ def _evaluate(options: Any) -> None:
     _show(result)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _video(options: Any) -> None:
+    from keras_agalite import MemoryPolicy
+    from training.evaluate import preset_recipe
+    from training.video import write_video
+
+    policy = MemoryPolicy.from_preset(options.preset)
+    recipe = load_recipe(preset_recipe(options.preset))
+    write_video(policy, recipe, options.file, options.episodes, options.seed)
 
 
 def _release(options: Any) -> None:

@@ -36,7 +36,7 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
             `num_distractors` not one of at least 0.
     """
 
-    metadata = {"render_modes": ["ansi"], "render_fps": 4}
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
 
     def __init__(
         self,
@@ -63,12 +63,14 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         self.action_space = spaces.Discrete(4)
         self.position = 0
         self.goal = UP
+        self.turn: int | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.position = 0
+        self.turn = None
         self.goal = int(self.np_random.integers(2))
         observation = np.zeros(self.size, np.float32)
         observation[1 - self.goal] = 1.0
@@ -83,6 +85,7 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         terminated = self.position == junction and action in (UP, DOWN)
         reward, success = -0.1, False
         if terminated:
+            self.turn = int(action)
             success = bool(action == self.goal)
             reward = 4.0 if success else -1.0
         elif self.position < junction:
@@ -96,9 +99,19 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         distractors = self.np_random.integers(2, size=self.num_distractors)
         return np.concatenate([[0, 0], bits, distractors]).astype(np.float32)
 
-    def render(self) -> str | None:
-        if self.render_mode != "ansi":
-            return None
-        corridor = ["."] * self.corridor_length
-        corridor[self.position] = "@"
-        return "".join(corridor) + f"+  (goal: {'down' if self.goal else 'up'})"
+    def render(self) -> Any:
+        """Text with `render_mode="ansi"`, an image with `"rgb_array"`."""
+        if self.render_mode == "ansi":
+            corridor = ["."] * self.corridor_length
+            corridor[self.position] = "@"
+            return "".join(corridor) + f"+  (goal: {'down' if self.goal else 'up'})"
+        return self._draw() if self.render_mode == "rgb_array" else None
+
+    def _draw(self) -> np.ndarray:
+        """The maze in uint8 `(height, width, 3)`: the goal's arm is green."""
+        image = np.full((5, self.corridor_length + 2, 3), 40, np.uint8)
+        image[2, 1:-1] = image[1:4, -2] = 230
+        image[1 + 2 * self.goal, -2] = (80, 190, 90)
+        row = 2 if self.turn is None else 1 + 2 * self.turn
+        image[row, 1 + self.position] = (210, 60, 50)
+        return image.repeat(24, axis=0).repeat(24, axis=1)

@@ -228,3 +228,23 @@ def test_a_worker_makes_it_without_keras(code):
     )
     code = f"import sys, gymnasium\n{code}\n{check}"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_an_image_shows_where_the_agent_is_and_which_arm_is_right():
+    env = TMaze(4, render_mode="rgb_array")
+    env.reset(seed=0)
+    red, green = (210, 60, 50), (80, 190, 90)
+
+    def cell(row, column):
+        return tuple(env.render()[24 * row + 12, 24 * column + 12])
+
+    assert env.render().shape == (5 * 24, 6 * 24, 3)
+    assert env.render().dtype == np.uint8
+    assert cell(2, 1) == red
+    assert cell(1 + 2 * env.goal, 4) == green
+    assert cell(3 - 2 * env.goal, 4) == (230, 230, 230)
+    for _ in range(3):
+        env.step(3)
+    assert cell(2, 4) == red
+    env.step(env.goal)
+    assert cell(1 + 2 * env.goal, 4) == red

@@ -64,6 +64,15 @@ def test_what_it_refuses(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_video_holds_every_step(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="matplotlib brings Pillow")
+    file = tmp_path / "episodes.gif"
+    assert main(["video", "tmaze_10", str(file), "--episodes", "2"]) == 0
+    with image.open(file) as video:
+        # Frames that do not change are held: at most 11 and a pause an episode.
+        assert 20 <= video.n_frames <= 26
+
+
 def test_cards_are_up_to_date():
     for path, text in cards(ZOO).items():
         assert path.read_text() == text, f"{path}: run python -m training cards"

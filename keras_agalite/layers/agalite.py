@@ -8,8 +8,8 @@ from keras import ops
 from keras_agalite.layers.gated_block import (
     GatedBlock,
     GatedBlockCell,
-    GatedBlockMemory,
 )
+from keras_agalite.layers.memory_rnn import SequenceMemory
 from keras_agalite.ops import agalite_attention, agalite_state_size
 
 
@@ -142,7 +142,7 @@ class AGaLiTeCell(GatedBlockCell):
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class AGaLiTe(GatedBlockMemory):
+class AGaLiTe(SequenceMemory):
     """AGaLiTe, a gated linear transformer whose memory has a fixed size.
 
     `return_sequences` is True unless told otherwise.

@@ -8,9 +8,9 @@ from keras import ops
 from keras_agalite.layers.gated_block import (
     GatedBlock,
     GatedBlockCell,
-    GatedBlockMemory,
 )
 from keras_agalite.layers.gru_gate import orthogonal, orthogonal_blocks
+from keras_agalite.layers.memory_rnn import SequenceMemory
 from keras_agalite.ops import galite_attention, galite_state_size
 
 
@@ -162,7 +162,7 @@ class GaLiTeCell(GatedBlockCell):
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class GaLiTe(GatedBlockMemory):
+class GaLiTe(SequenceMemory):
     """GaLiTe, the gated linear transformer that AGaLiTe approximates.
 
     `return_sequences` is True unless told otherwise.

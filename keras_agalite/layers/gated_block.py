@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.gru_gate import GRUGate, orthogonal
-from keras_agalite.layers.memory_rnn import MemoryRNN
+from keras_agalite.layers.memory_rnn import check_sizes
 
 
 class GatedBlock(keras.layers.Layer):
@@ -144,16 +144,13 @@ class GatedBlockCell(keras.layers.Layer):
         kwargs["autocast"] = False
         super().__init__(**kwargs)
         self.arguments = arguments
-        for name, value in arguments.items():
-            if name in self.flags:
-                if not isinstance(value, bool):
-                    raise ValueError(
-                        f"`{name}` must be True or False. Received: {name}={value!r}"
-                    )
-            elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        for name in self.flags:
+            if not isinstance(arguments[name], bool):
                 raise ValueError(
-                    f"`{name}` must be a positive integer. Received: {name}={value!r}"
+                    f"`{name}` must be True or False. Received: "
+                    f"{name}={arguments[name]!r}"
                 )
+        check_sizes({k: v for k, v in arguments.items() if k not in self.flags})
         sizes = {k: v for k, v in arguments.items() if k != "num_layers"}
         self.blocks = [
             self.block_class(
@@ -207,29 +204,3 @@ class GatedBlockCell(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.arguments}
-
-
-class GatedBlockMemory(MemoryRNN):
-    """A `MemoryRNN` that runs a `GatedBlockCell` over a whole sequence at once."""
-
-    def inner_loop(
-        self,
-        sequences: Any,
-        initial_state: Any,
-        mask: Any,
-        training: bool = False,
-        start: Any = None,
-    ) -> tuple[Any, Any, Any]:
-        outputs, state = self.cell.run(sequences, initial_state, start, mask)
-        if mask is not None:
-            outputs = self.hold_outputs(outputs, mask)
-        return outputs[:, -1], outputs, state
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["cell"]
-        return {**config, **self.cell.arguments}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        return cls(**config)

@@ -8,8 +8,8 @@ from keras import ops
 from keras_agalite.layers.gated_block import (
     GatedBlock,
     GatedBlockCell,
-    GatedBlockMemory,
 )
+from keras_agalite.layers.memory_rnn import SequenceMemory
 from keras_agalite.ops import relative_attention
 from keras_agalite.ops.relative_attention import distance_encoding
 
@@ -229,7 +229,7 @@ class GTrXLCell(GatedBlockCell):
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class GTrXL(GatedBlockMemory):
+class GTrXL(SequenceMemory):
     """GTrXL, a gated transformer that attends to its last inputs.
 
     `return_sequences` is True unless told otherwise.

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_agalite.layers.gru_gate import orthogonal
-from keras_agalite.layers.memory_rnn import MemoryRNN
+from keras_agalite.layers.memory_rnn import SequenceMemory, check_sizes
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -16,12 +16,8 @@ class MemorylessCell(keras.layers.Layer):
         self, hidden_dim: int = 128, num_layers: int = 1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        for name, value in (("hidden_dim", hidden_dim), ("num_layers", num_layers)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: {name}={value!r}"
-                )
         self.arguments = {"hidden_dim": hidden_dim, "num_layers": num_layers}
+        check_sizes(self.arguments)
         self.state_size: list[int] = []
         self.output_size = hidden_dim
         self.dense = [
@@ -48,12 +44,17 @@ class MemorylessCell(keras.layers.Layer):
             inputs = layer(inputs)
         return inputs, []
 
+    def run(
+        self, sequences: Any, states: Any, start: Any = None, mask: Any = None
+    ) -> tuple[Any, list[Any]]:
+        return self(sequences, states)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.arguments}
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class Memoryless(MemoryRNN):
+class Memoryless(SequenceMemory):
     """Dense layers behind the interface of a memory: each step stands alone.
 
     Args:
@@ -69,25 +70,3 @@ class Memoryless(MemoryRNN):
             hidden_dim, num_layers, name="cell", dtype=kwargs.get("dtype")
         )
         super().__init__(cell, **kwargs)
-
-    def inner_loop(
-        self,
-        sequences: Any,
-        initial_state: Any,
-        mask: Any,
-        training: bool = False,
-        start: Any = None,
-    ) -> tuple[Any, Any, Any]:
-        outputs, state = self.cell(sequences, [])
-        if mask is not None:
-            outputs = self.hold_outputs(outputs, mask)
-        return outputs[:, -1], outputs, state
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["cell"]
-        return {**config, **self.cell.arguments}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        return cls(**config)

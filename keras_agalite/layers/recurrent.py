@@ -4,10 +4,10 @@ from typing import Any
 
 import keras
 
-from keras_agalite.layers.memory_rnn import MemoryRNN
+from keras_agalite.layers.memory_rnn import ArgumentsMemory, check_sizes
 
 
-class _Recurrent(MemoryRNN):
+class _Recurrent(ArgumentsMemory):
     """A stack of Keras cells of one width."""
 
     cell_class: type[keras.layers.Layer]
@@ -15,27 +15,15 @@ class _Recurrent(MemoryRNN):
     def __init__(
         self, hidden_dim: int = 128, num_layers: int = 1, **kwargs: Any
     ) -> None:
-        for name, value in (("hidden_dim", hidden_dim), ("num_layers", num_layers)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: {name}={value!r}"
-                )
+        arguments = {"hidden_dim": hidden_dim, "num_layers": num_layers}
+        check_sizes(arguments)
         dtype = kwargs.get("dtype")
         cells = [
             self.cell_class(hidden_dim, name=f"cell_{i}", dtype=dtype)
             for i in range(num_layers)
         ]
         super().__init__(cells if num_layers > 1 else cells[0], **kwargs)
-        self.arguments = {"hidden_dim": hidden_dim, "num_layers": num_layers}
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["cell"]
-        return {**config, **self.arguments}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        return cls(**config)
+        self.arguments = arguments
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")

@@ -127,6 +127,12 @@ class _PolicyNetwork(network.Network):
     def non_trainable_weights(self) -> list[tf.Variable]:
         return [w.value for w in self._policy.non_trainable_variables]
 
+    def run(
+        self, observation: Any, step_type: Any, state: Any, training: bool
+    ) -> tuple[PolicyOutput, Any]:
+        spec = self.input_tensor_spec
+        return run_policy(self._policy, observation, step_type, state, spec, training)
+
 
 class ActorNetwork(_PolicyNetwork):
     """A MemoryPolicy as a TF-Agents network that gives action distributions.
@@ -152,14 +158,7 @@ class ActorNetwork(_PolicyNetwork):
         network_state: Any = (),
         training: bool = False,
     ) -> tuple[Any, Any]:
-        out, state = run_policy(
-            self._policy,
-            observation,
-            step_type,
-            network_state,
-            self.input_tensor_spec,
-            training,
-        )
+        out, state = self.run(observation, step_type, network_state, training)
         return distribution(self._policy, out.logits), state
 
 
@@ -192,12 +191,5 @@ class ValueNetwork(_PolicyNetwork):
         network_state: Any = (),
         training: bool = False,
     ) -> tuple[Any, Any]:
-        out, state = run_policy(
-            self._policy,
-            observation,
-            step_type,
-            network_state,
-            self.input_tensor_spec,
-            training,
-        )
+        out, state = self.run(observation, step_type, network_state, training)
         return out.value, state if self._has_state else ()

@@ -11,7 +11,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_agalite.layers import GRU, LSTM, AGaLiTe, AGaLiTeBlock, AGaLiTeCell, GTrXL
+from keras_agalite.layers import (
+    GRU,
+    LSTM,
+    AGaLiTe,
+    AGaLiTeBlock,
+    AGaLiTeCell,
+    GaLiTe,
+    GTrXL,
+)
 from keras_agalite.models import sizes
 
 FEATURES = 16  # inputs of the memory, as in T-Maze
@@ -151,6 +159,8 @@ def make_form(name: str, **arguments: Any) -> Any:
     """
     if name.startswith("gtrxl"):
         layer = GTrXL(memory_length=int(name.split("_")[1]), return_state=True)
+    elif name == "galite":
+        layer = GaLiTe(return_state=True)
     elif name in ("gru", "lstm"):
         kind = {"gru": GRU, "lstm": LSTM}[name]
         layer = kind(_width(kind.__name__), return_state=True)
@@ -175,4 +185,4 @@ _AGALITES = {
     "textbook": _with_blocks(TextbookBlock),
     "no_recurrence": _with_blocks(NoRecurrenceBlock),
 }
-FORMS = (*_AGALITES, "gtrxl_128", "gtrxl_256", "gru", "lstm")
+FORMS = (*_AGALITES, "galite", "gtrxl_128", "gtrxl_256", "gru", "lstm")

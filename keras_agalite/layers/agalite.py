@@ -9,7 +9,7 @@ from keras_agalite.layers.gated_block import (
     GatedBlock,
     GatedBlockCell,
 )
-from keras_agalite.layers.memory_rnn import SequenceMemory
+from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops import agalite_attention, agalite_state_size
 
 

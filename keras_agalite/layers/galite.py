@@ -10,7 +10,7 @@ from keras_agalite.layers.gated_block import (
     GatedBlockCell,
 )
 from keras_agalite.layers.gru_gate import orthogonal, orthogonal_blocks
-from keras_agalite.layers.memory_rnn import SequenceMemory
+from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops import galite_attention, galite_state_size
 
 

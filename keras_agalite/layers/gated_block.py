@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.gru_gate import GRUGate, orthogonal
-from keras_agalite.layers.memory_rnn import check_sizes
+from keras_agalite.layers.sequence_memory import check_sizes
 
 
 class GatedBlock(keras.layers.Layer):

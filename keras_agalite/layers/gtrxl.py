@@ -9,7 +9,7 @@ from keras_agalite.layers.gated_block import (
     GatedBlock,
     GatedBlockCell,
 )
-from keras_agalite.layers.memory_rnn import SequenceMemory
+from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops import relative_attention
 from keras_agalite.ops.relative_attention import distance_encoding
 

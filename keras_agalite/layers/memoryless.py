@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_agalite.layers.gru_gate import orthogonal
-from keras_agalite.layers.memory_rnn import SequenceMemory, check_sizes
+from keras_agalite.layers.sequence_memory import SequenceMemory, check_sizes
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")

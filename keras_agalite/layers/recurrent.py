@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_agalite.layers.memory_rnn import ArgumentsMemory, check_sizes
+from keras_agalite.layers.sequence_memory import ArgumentsMemory, check_sizes
 
 
 class _Recurrent(ArgumentsMemory):

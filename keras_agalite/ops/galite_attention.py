@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_agalite.ops import _backend
-from keras_agalite.ops.gated_linear_attention import at_least_float32
+from keras_agalite.ops.gated_linear_attention import attention_inputs
 
 EPSILON = 1e-10
 
@@ -85,26 +85,13 @@ def galite_attention(
         state with the shape and dtype it came in. Both are computed in float32 at
         least.
     """
-    tensors = [
-        ops.convert_to_tensor(x)
-        for x in (query, key, value, beta, gamma, *expansions, state)
-    ]
-    state_dtype = keras.backend.standardize_dtype(tensors[-1].dtype)
-    dtype = at_least_float32(tensors[2].dtype)
-    query, key, value, beta, gamma, *expansions, state = (
-        ops.cast(x, dtype) for x in tensors
+    state = ops.convert_to_tensor(state)
+    state_dtype = keras.backend.standardize_dtype(state.dtype)
+    inputs, state = attention_inputs(
+        (query, key, value, beta, gamma, *expansions), state, start, mask
     )
-    heads, head_dim = value.shape[2:]
-    eta = expansions[0].shape[-1]
-    if mask is not None:
-        gate = ops.cast(mask, dtype)[:, :, None, None]
-        # With closed gates a token neither fades nor writes anything.
-        beta, gamma = beta * gate, gamma * gate
-    inputs = [query, key, value, beta, gamma, *expansions]
-    if start is not None:
-        if mask is not None:
-            start = ops.logical_and(start, mask)
-        inputs.append(1.0 - ops.cast(start, dtype))
+    heads, head_dim = inputs[2].shape[2:]
+    eta = inputs[5].shape[-1]
 
     def flat(x: Any, p: Any) -> Any:
         outer = x[..., :, None] * p[..., None, :]

@@ -12,6 +12,7 @@ Two facts make the state smaller than the paper's, with the same outputs:
   modulo that period and the cosines come from a table that is exact at any step.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -91,6 +92,35 @@ def clock_modulus(r: int, dtype: str) -> int:
     return max(1, 2 ** _EXACT_BITS.get(dtype, 24) // period) * period
 
 
+def attention_inputs(
+    tensors: Sequence[Any], state: Any, start: Any, mask: Any
+) -> tuple[list[Any], Any]:
+    """Brings what an attention reads, and its state, into float32 at least.
+
+    Args:
+        tensors: query, key, value, beta, gamma and the three expansions.
+        state: The state.
+        start: Optional starts; a masked one is skipped.
+        mask: Optional mask; it closes the gates beta and gamma, and with closed gates
+            a token neither fades nor writes anything.
+
+    Returns:
+        The list of tensors, with a last one where there are starts: zero where the
+        memory is emptied, else one, `(batch, time)`; and the state.
+    """
+    inputs = [ops.convert_to_tensor(x) for x in tensors]
+    dtype = at_least_float32(inputs[2].dtype)
+    inputs = [ops.cast(x, dtype) for x in inputs]
+    if mask is not None:
+        gate = ops.cast(mask, dtype)[:, :, None, None]
+        inputs[3], inputs[4] = inputs[3] * gate, inputs[4] * gate
+    if start is not None:
+        if mask is not None:
+            start = ops.logical_and(start, mask)
+        inputs.append(1.0 - ops.cast(start, dtype))
+    return inputs, ops.cast(state, dtype)
+
+
 def agalite_attention(
     query: Any,
     key: Any,
@@ -137,17 +167,15 @@ def agalite_attention(
         state with the shape and dtype it came in. Both are computed in float32 at
         least.
     """
-    tensors = [
-        ops.convert_to_tensor(x)
-        for x in (query, key, value, beta, gamma, *expansions, state)
-    ]
-    state_dtype = keras.backend.standardize_dtype(tensors[-1].dtype)
-    dtype = at_least_float32(tensors[2].dtype)
-    query, key, value, beta, gamma, *expansions, state = (
-        ops.cast(x, dtype) for x in tensors
+    state = ops.convert_to_tensor(state)
+    state_dtype = keras.backend.standardize_dtype(state.dtype)
+    inputs, state = attention_inputs(
+        (query, key, value, beta, gamma, *expansions), state, start, mask
     )
+    value, p_query = inputs[2], inputs[5]
+    dtype = value.dtype
     heads, head_dim = value.shape[2:]
-    eta = expansions[0].shape[-1]
+    eta = p_query.shape[-1]
     keys, values, clock = unpack_agalite_state(state, heads, head_dim, eta, r)
     cosines, weights = oscillators(r)
     length = ops.shape(value)[1]
@@ -159,9 +187,6 @@ def agalite_attention(
         valid = ops.cast(mask, "int32")
         steps = ops.cumsum(valid, axis=1) - valid
         total = ops.sum(valid, axis=1)
-        gate = ops.cast(mask, dtype)[:, :, None, None]
-        # With closed gates a token neither fades nor writes anything.
-        beta, gamma = beta * gate, gamma * gate
     count = ops.cast(clock, "int32")
     phases = ops.take(
         # The last column is the normaliser's: an oscillator that stands still.
@@ -169,11 +194,7 @@ def agalite_attention(
         ops.mod(count[:, None] + steps, cosines.shape[0]),
         axis=0,
     )
-    inputs = [query, key, value, beta, gamma, *expansions, ops.cast(phases, dtype)]
-    if start is not None:
-        if mask is not None:
-            start = ops.logical_and(start, mask)
-        inputs.append(1.0 - ops.cast(start, dtype))
+    inputs.insert(8, ops.cast(phases, dtype))
     scale = 2.0 * r
 
     def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:

@@ -1,0 +1,75 @@
+"""T-Maze as pure functions."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from keras_agalite.environments import tmaze
+from keras_agalite.environments.functional.protocol import FunctionalEnv
+
+
+class TMazeState(NamedTuple):
+    position: Any
+    goal: Any
+    first: Any
+    distractors: Any
+
+
+class TMaze(FunctionalEnv):
+    """T-Maze: the same task as the gymnasium environment of this name.
+
+    Args:
+        corridor_length: Number of positions; the junction is the last.
+        num_distractors: Number of distractor bits.
+
+    Raises:
+        ValueError: As the gymnasium environment does.
+    """
+
+    max_episode_steps = 1000
+
+    def __init__(self, corridor_length: int = 10, num_distractors: int = 6) -> None:
+        env = tmaze.TMaze(corridor_length, num_distractors)
+        self.corridor_length = corridor_length
+        self.num_distractors = num_distractors
+        self.position_bits = env.position_bits
+        self.observation_space = env.observation_space
+        self.action_space = env.action_space
+
+    def reset(self, key: Any) -> TMazeState:
+        return TMazeState(
+            jnp.int32(0),
+            jax.random.randint(key, (), 0, 2),
+            jnp.bool_(True),
+            jnp.zeros(self.num_distractors, jnp.float32),
+        )
+
+    def step(self, key: Any, state: TMazeState, action: Any) -> Any:
+        junction = self.corridor_length - 1
+        turn = (action == tmaze.UP) | (action == tmaze.DOWN)
+        terminated = (state.position == junction) & turn
+        success = terminated & (action == state.goal)
+        reward = jnp.where(terminated, jnp.where(success, 4.0, -1.0), -0.1)
+        move = jnp.where(action == tmaze.RIGHT, 1, 0)
+        move = jnp.where(action == tmaze.LEFT, -1, move)
+        position = jnp.where(
+            state.position < junction,
+            jnp.maximum(state.position + move, 0),
+            state.position,
+        )
+        distractors = jax.random.bernoulli(key, 0.5, (self.num_distractors,))
+        state = TMazeState(
+            position,
+            state.goal,
+            jnp.bool_(False),
+            distractors.astype(jnp.float32),
+        )
+        return state, reward, terminated, {"success": success}
+
+    def observe(self, state: TMazeState) -> Any:
+        cue = jnp.stack([state.goal == tmaze.DOWN, state.goal == tmaze.UP])
+        gray = state.position ^ (state.position >> 1)
+        bits = gray >> jnp.arange(self.position_bits)[::-1] & 1
+        shown = jnp.concatenate([cue & state.first, bits]).astype(jnp.float32)
+        return jnp.concatenate([shown, state.distractors])

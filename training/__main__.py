@@ -1,13 +1,14 @@
 """The command line: `python -m training train|evaluate|video|release|cards`."""
 
 import argparse
+import importlib
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from training.recipe import load_recipe
+from training.recipe import ENGINES, load_recipe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,14 +71,24 @@ def _positive(text: str) -> int:
 def _train(options: Any) -> None:
     recipe = load_recipe(options.recipe, options.overrides)
     run_dir = options.run_dir or Path("runs") / recipe.name
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("KERAS_BACKEND", ENGINES[recipe.engine])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from training.engines import tf_agents
-
-    tf_agents.check_backend()
-    result = tf_agents.train(recipe, run_dir)
+    engine = importlib.import_module(f"training.engines.{recipe.engine}")
+    check_backend(recipe.engine)
+    result = engine.train(recipe, run_dir)
     _show(result)
     print(f"written to {run_dir}")
+
+
+def check_backend(engine: str) -> None:
+    """Raises a ValueError if Keras does not run on the engine's backend."""
+    import keras
+
+    if keras.backend.backend() != ENGINES[engine]:
+        raise ValueError(
+            f"The engine {engine} trains with KERAS_BACKEND={ENGINES[engine]}. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
+        )
 
 
 def _evaluate(options: Any) -> None:

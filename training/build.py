@@ -1,5 +1,7 @@
 """Environments and policies from a recipe."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -22,8 +24,33 @@ def make_environments(
     arguments = dict(recipe.environment_arguments)
     if recipe.previous_action_reward:
         arguments["wrappers"] = [PreviousActionReward]
-    try:
+    with _explained(recipe):
         return make_vec(recipe.environment, number, **arguments)
+
+
+def make_functional_environment(recipe: Recipe) -> Any:
+    """The recipe's environment as pure functions; None if it has no such form.
+
+    Raises:
+        ImportError: If the environment's package is missing; it says how to install.
+        ValueError: If the environment refuses its arguments.
+    """
+    from keras_agalite.environments import functional
+
+    if "TMaze" not in recipe.environment:
+        return None
+    with _explained(recipe):
+        arguments = recipe.environment_arguments
+        env = functional.TMaze(**arguments)
+    if recipe.previous_action_reward:
+        env = functional.PreviousActionReward(env)
+    return env
+
+
+@contextlib.contextmanager
+def _explained(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
     except (gymnasium.error.Error, TypeError, ValueError) as error:
         raise ValueError(
             f"`environment` cannot be made. Received: environment="
@@ -33,7 +60,9 @@ def make_environments(
 
 
 def make_policy(
-    recipe: Recipe, environments: gymnasium.vector.VectorEnv[Any, Any, Any]
+    recipe: Recipe,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
 ) -> keras_agalite.MemoryPolicy:
     """The recipe's policy with fresh weights, drawn with the recipe's seed.
 
@@ -52,11 +81,10 @@ def make_policy(
                 f"{what}_arguments={keywords}: {error}"
             ) from error
 
-    space = environments.single_observation_space
     return keras_agalite.MemoryPolicy(
-        part("encoder", ENCODERS[recipe.encoder], space),
+        part("encoder", ENCODERS[recipe.encoder], observation_space),
         part("memory", MEMORIES[recipe.memory]),
-        environments.single_action_space,
+        action_space,
         head_units=recipe.head_units,
         head_activation=recipe.head_activation,
     )

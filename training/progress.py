@@ -1,6 +1,8 @@
 """What a run shows and writes while it goes on: terminal, curve, plot."""
 
+import importlib.util
 import json
+import math
 import sys
 from collections import deque
 from pathlib import Path
@@ -70,9 +72,10 @@ class Display:
     Args:
         total: Steps of the run.
         start: Steps done already.
+        shown: False for a display that shows nothing.
     """
 
-    def __init__(self, total: int, start: int) -> None:
+    def __init__(self, total: int, start: int, shown: bool = True) -> None:
         self.total = total
         self.episodes: deque[dict[str, Any]] = deque(maxlen=200)
         self.progress = Progress(
@@ -81,10 +84,10 @@ class Display:
             MofNCompleteColumn(),
             TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
-            disable=not sys.stdout.isatty(),
+            disable=not (shown and sys.stdout.isatty()),
         )
         self.task = self.progress.add_task("", total=total, completed=start, status="")
-        self.next_line = start
+        self.next_line = start if shown else math.inf
 
     def __enter__(self) -> "Display":
         self.progress.__enter__()
@@ -106,6 +109,34 @@ class Display:
         if self.progress.disable and step >= self.next_line:
             print(f"{step:>10,} / {self.total:,} steps  {status}", flush=True)
             self.next_line = step + self.total // 20
+
+
+class TensorBoard:
+    """Scalars for TensorBoard, without TensorFlow; nothing where it is not installed.
+
+    Args:
+        folder: Where the events go.
+        written: False for one that writes nothing.
+    """
+
+    def __init__(self, folder: Path, written: bool = True) -> None:
+        self.writer: Any = None
+        if written and importlib.util.find_spec("tensorboard"):
+            from tensorboard import summary
+
+            self.writer = summary.Writer(str(folder))
+
+    def __enter__(self) -> "TensorBoard":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.writer:
+            self.writer.close()
+
+    def add(self, step: int, scalars: dict[str, float | None]) -> None:
+        for name, value in scalars.items():
+            if self.writer and value is not None and not name.endswith("/step"):
+                self.writer.add_scalar(name, value, step)
 
 
 def summarize(episodes: list[dict[str, Any]]) -> dict[str, Any]:

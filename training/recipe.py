@@ -5,7 +5,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-ENGINES = ("tf_agents",)
+# Name -> the backend it runs on.
+ENGINES = {"tf_agents": "tensorflow", "jax": "jax"}
 ENCODERS = {
     "mlp": "MLPEncoder",
     "grid": "GridEncoder",

@@ -1,7 +1,10 @@
 """The folder of a run."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 from training.recipe import Recipe, load_recipe
 
@@ -28,3 +31,22 @@ def open_run(recipe: Recipe, run_dir: Path) -> None:
             )
     run_dir.mkdir(parents=True, exist_ok=True)
     file.write_text(recipe.to_toml())
+
+
+def write_result(
+    policy: Any, recipe: Recipe, run_dir: Path, trained_steps: int
+) -> dict[str, Any]:
+    """Writes the trained policy as a preset, and its evaluation, which it returns."""
+    from training.evaluate import evaluate
+
+    preset = run_dir / "preset"
+    policy.save_to_preset(preset)
+    shutil.copy(run_dir / RECIPE, preset / RECIPE)
+    result = evaluate(
+        policy, recipe, recipe.evaluation_episodes, recipe.evaluation_seed
+    )
+    result["trained_steps"] = trained_steps
+    text = json.dumps(result, indent=2) + "\n"
+    for folder in (run_dir, preset):
+        (folder / "evaluation.json").write_text(text)
+    return result

@@ -31,6 +31,8 @@ class ActionHead(keras.layers.Layer):
         Tensor of shape `(..., num_parameters)`, float32.
     """
 
+    noise: str  # the distribution of the noise that `choose` takes
+
     def __init__(
         self,
         action_space: gymnasium.Space[Any],
@@ -42,6 +44,7 @@ class ActionHead(keras.layers.Layer):
         super().__init__(**kwargs)
         self.action_space = action_space
         self.num_parameters = num_outputs
+        self.noise_size = num_outputs
         self.hidden, self.output_layer = mlp(
             units, activation, num_outputs, self.dtype_policy
         )
@@ -60,6 +63,24 @@ class ActionHead(keras.layers.Layer):
     def mode(self, parameters: np.ndarray) -> np.ndarray:
         """The most likely actions for parameters `(batch, num_parameters)`."""
         raise NotImplementedError
+
+    def choose(self, parameters: Any, noise: Any) -> Any:
+        """Draws actions inside a compiled program, from noise that is given.
+
+        Args:
+            parameters: Tensor of shape `(..., num_parameters)`.
+            noise: Tensor of shape `(..., noise_size)`, drawn from the distribution
+                that `noise` names: "gumbel" or "normal".
+
+        Returns:
+            Actions whose `log_prob` is that of the draw; `clip` makes them the
+            environment's.
+        """
+        raise NotImplementedError
+
+    def clip(self, actions: Any) -> Any:
+        """The actions in the bounds of the action space."""
+        return actions
 
     def log_prob(self, parameters: Any, actions: Any) -> Any:
         """Log-probability (density) of actions, of shape `(...)`, differentiable."""
@@ -83,6 +104,8 @@ def mlp(units: int, activation: str, outputs: int, dtype: Any) -> Any:
 class MultiDiscreteHead(ActionHead):
     """Independent categories, the logits of all of them side by side."""
 
+    noise = "gumbel"
+
     def __init__(self, action_space: Any, units: int, activation: str, **kwargs: Any):
         self.sizes = [int(n) for n in np.atleast_1d(action_space.nvec)]
         super().__init__(action_space, sum(self.sizes), units, activation, **kwargs)
@@ -96,13 +119,19 @@ class MultiDiscreteHead(ActionHead):
         parts = np.split(parameters, self.splits, axis=-1)
         return np.stack([part.argmax(-1) for part in parts], axis=-1)
 
-    def log_probs(self, parameters: Any) -> list[Any]:
+    def choose(self, parameters: Any, noise: Any) -> Any:
+        parts = self._parts(parameters + noise)
+        return ops.stack([ops.argmax(part, axis=-1) for part in parts], axis=-1)
+
+    def _parts(self, parameters: Any) -> list[Any]:
         ends = np.cumsum(self.sizes)
-        parts = [
+        return [
             parameters[..., int(end) - n : int(end)]
             for n, end in zip(self.sizes, ends, strict=True)
         ]
-        return [ops.log_softmax(part, axis=-1) for part in parts]
+
+    def log_probs(self, parameters: Any) -> list[Any]:
+        return [ops.log_softmax(part, axis=-1) for part in self._parts(parameters)]
 
     def log_prob(self, parameters: Any, actions: Any) -> Any:
         actions = ops.cast(actions, "int32")
@@ -130,6 +159,9 @@ class DiscreteHead(MultiDiscreteHead):
     def mode(self, parameters: np.ndarray) -> np.ndarray:
         return super().mode(parameters)[..., 0] + self.start
 
+    def choose(self, parameters: Any, noise: Any) -> Any:
+        return super().choose(parameters, noise)[..., 0] + self.start
+
     def log_prob(self, parameters: Any, actions: Any) -> Any:
         return super().log_prob(parameters, actions[..., None] - self.start)
 
@@ -141,10 +173,13 @@ class BoxHead(ActionHead):
     action before clipping.
     """
 
+    noise = "normal"
+
     def __init__(self, action_space: Any, units: int, activation: str, **kwargs: Any):
         self.size = math.prod(action_space.shape)
         super().__init__(action_space, self.size, units, activation, **kwargs)
         self.num_parameters = 2 * self.size
+        self.noise_size = self.size
 
     def build(self, features_shape: Any) -> None:
         super().build(features_shape)
@@ -170,6 +205,16 @@ class BoxHead(ActionHead):
         space: Any = self.action_space
         actions = actions.reshape(-1, *space.shape)
         return np.clip(actions, space.low, space.high).astype(space.dtype)
+
+    def choose(self, parameters: Any, noise: Any) -> Any:
+        mean, log_std = ops.split(parameters, 2, axis=-1)
+        actions = mean + ops.exp(log_std) * noise
+        return ops.reshape(actions, (*ops.shape(mean)[:-1], *self.action_space.shape))
+
+    def clip(self, actions: Any) -> Any:
+        space: Any = self.action_space
+        clipped = ops.clip(actions, space.low, space.high)
+        return ops.cast(clipped, str(space.dtype))
 
     def log_prob(self, parameters: Any, actions: Any) -> Any:
         mean, log_std = ops.split(parameters, 2, axis=-1)

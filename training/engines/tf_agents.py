@@ -5,8 +5,6 @@ seed and the step. At every checkpoint the environments are reset, stopped run o
 so a run that is resumed from one goes on as if it had never stopped.
 """
 
-import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import numpy as np
 from keras_agalite.integrations import tf_agents as integration
 
 # isort: split
-import keras
 import tensorflow as tf
 import tf_keras
 from tf_agents.drivers import dynamic_step_driver
@@ -26,10 +23,9 @@ from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.utils import common
 
 from training.build import make_environments, make_policy
-from training.evaluate import evaluate
 from training.progress import Curve, Display, summarize
 from training.recipe import Recipe
-from training.runs import open_run
+from training.runs import open_run, write_result
 
 tf.get_logger().setLevel("ERROR")  # gather_all is deprecated, and what we need
 
@@ -58,7 +54,9 @@ class Run:
         self.run_dir = run_dir
         number = recipe.num_environments
         vector = make_environments(recipe, number)
-        self.policy = make_policy(recipe, vector)
+        self.policy = make_policy(
+            recipe, vector.single_observation_space, vector.single_action_space
+        )
         open_run(recipe, run_dir)  # nothing is written before all can be built
         self.environments = integration.GymnasiumEnvironment(vector)
         self.tf_environments = tf_py_environment.TFPyEnvironment(self.environments)
@@ -141,20 +139,9 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Writes the preset, its evaluation and the plot."""
-        recipe = self.recipe
-        preset = self.run_dir / "preset"
-        self.policy.save_to_preset(preset)
-        shutil.copy(self.run_dir / "recipe.toml", preset / "recipe.toml")
-        result = evaluate(
-            self.policy, recipe, recipe.evaluation_episodes, recipe.evaluation_seed
-        )
-        result["trained_steps"] = int(self.step)
-        text = json.dumps(result, indent=2) + "\n"
-        for folder in (self.run_dir, preset):
-            (folder / "evaluation.json").write_text(text)
-        self.curve.plot(self.run_dir / "learning_curve.png", recipe.name)
         self.environments.close()
-        return result
+        self.curve.plot(self.run_dir / "learning_curve.png", self.recipe.name)
+        return write_result(self.policy, self.recipe, self.run_dir, int(self.step))
 
     def _last_saved(self) -> int:
         latest = self.checkpoints.latest_checkpoint
@@ -210,12 +197,3 @@ class Run:
         for key, value in row.items():
             if value is not None and key != "step":
                 tf.summary.scalar(f"episodes/{key}", value, step=step)
-
-
-def check_backend() -> None:
-    """Raises a ValueError if Keras does not run on TensorFlow."""
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "The engine tf_agents trains on TensorFlow. Received: KERAS_BACKEND="
-            f"{keras.backend.backend()!r}"
-        )

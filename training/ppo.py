@@ -1,0 +1,265 @@
+"""PPO as pure functions of JAX: advantages, loss, and the epochs over a batch.
+
+Schulman et al., "Proximal Policy Optimization Algorithms", arXiv 1707.06347, with
+generalized advantage estimation, arXiv 1506.02438. The numbers are those of TF-Agents'
+PPOClipAgent as `MemoryPPOAgent` corrects it.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import keras
+
+from keras_agalite import MemoryPolicy
+from training.recipe import Recipe
+
+
+class Experience(NamedTuple):
+    """What was collected: sequences of shape `(batch, time, ...)`.
+
+    Attributes:
+        observation: Observations.
+        start: The observation is the first of an episode.
+        valid: The action had an effect; False where the observation is the last of
+            an episode and the next one begins another.
+        action: Actions, as drawn.
+        log_prob: Their log-probabilities then.
+        value: Values then.
+        reward: Rewards of the actions.
+        terminated: The action ended the episode, and nothing comes after.
+        ended: The action ended the episode, or time was over.
+        state: The memory before the first step, `(batch, size)` each.
+        final_value: The value after the last step, `(batch,)`.
+    """
+
+    observation: Any
+    start: Any
+    valid: Any
+    action: Any
+    log_prob: Any
+    value: Any
+    reward: Any
+    terminated: Any
+    ended: Any
+    state: Any
+    final_value: Any
+
+
+class Minibatch(NamedTuple):
+    """What the loss reads; as in `Experience`, with advantages and returns."""
+
+    observation: Any
+    start: Any
+    valid: Any
+    action: Any
+    log_prob: Any
+    advantage: Any
+    returns: Any
+    state: Any
+
+
+class LearnerState(NamedTuple):
+    """What learning changes.
+
+    Attributes:
+        weights: The policy's trainable weights.
+        optimizer: The optimizer's variables.
+        iteration: Batches learnt from, int32.
+    """
+
+    weights: Any
+    optimizer: Any
+    iteration: Any
+
+
+def advantages(
+    reward: Any,
+    value: Any,
+    final_value: Any,
+    terminated: Any,
+    ended: Any,
+    discount: float,
+    gae_lambda: float,
+) -> Any:
+    """Generalized advantage estimates, of shape `(batch, time)`.
+
+    An episode that is truncated keeps the value of its last observation.
+
+    Args:
+        reward, value, terminated, ended: As in `Experience`.
+        final_value: The value after the last step, `(batch,)`.
+        discount: Gamma.
+        gae_lambda: Lambda.
+    """
+    next_value = jnp.concatenate([value[:, 1:], final_value[:, None]], axis=1)
+    error = reward + discount * jnp.where(terminated, 0.0, next_value) - value
+    decay = jnp.where(ended, 0.0, discount * gae_lambda)
+
+    def step(carry: Any, x: Any) -> Any:
+        carry = x[0] + x[1] * carry
+        return carry, carry
+
+    start = jnp.zeros_like(final_value)
+    _, result = jax.lax.scan(step, start, (error.T, decay.T), reverse=True)
+    return result.T
+
+
+class PPO:
+    """Learning, as pure functions around a policy.
+
+    Args:
+        policy: The policy, under KERAS_BACKEND=jax.
+        recipe: Its settings.
+    """
+
+    def __init__(self, policy: MemoryPolicy, recipe: Recipe) -> None:
+        self.policy = policy
+        self.recipe = recipe
+        self.constants = [v.value for v in policy.non_trainable_variables]
+        updates = recipe.num_epochs * recipe.num_minibatches
+        self.optimizer = keras.optimizers.Adam(
+            _Schedule(recipe, updates) if recipe.anneal_learning_rate
+            else recipe.learning_rate,
+            epsilon=recipe.adam_epsilon,
+            global_clipnorm=recipe.max_gradient_norm,
+        )  # fmt: skip
+        self.optimizer.build(policy.trainable_variables)
+
+    def initial_state(self) -> LearnerState:
+        return LearnerState(
+            [v.value for v in self.policy.trainable_variables],
+            [v.value for v in self.optimizer.variables],
+            jnp.int32(0),
+        )
+
+    def run_policy(self, weights: Any, observation: Any, state: Any, start: Any) -> Any:
+        """The policy over sequences, with the weights given.
+
+        Returns:
+            `(out, state)`, as `MemoryPolicy` does.
+        """
+        result, _ = self.policy.stateless_call(
+            weights, self.constants, observation, state=state, start=start
+        )
+        return result
+
+    def loss(self, weights: Any, batch: Minibatch) -> tuple[Any, dict[str, Any]]:
+        """PPO's loss.
+
+        Returns:
+            `(loss, metrics)`: the sum, its terms (named as TF-Agents' PPOLossInfo
+            names them) and diagnostics.
+        """
+        recipe, actor = self.recipe, self.policy.actor
+        out, _ = self.run_policy(weights, batch.observation, batch.state, batch.start)
+        valid = batch.valid.astype(jnp.float32)
+
+        advantage = batch.advantage - jnp.mean(batch.advantage)
+        advantage = advantage / jnp.sqrt(jnp.var(advantage) + 1e-8)
+        log_ratio = actor.log_prob(out.logits, batch.action) - batch.log_prob
+        ratio, epsilon = jnp.exp(log_ratio), recipe.clip_epsilon
+        clipped = jnp.clip(ratio, 1.0 - epsilon, 1.0 + epsilon)
+        objective = jnp.minimum(ratio * advantage, clipped * advantage)
+        error = jnp.square(batch.returns - out.value)
+        entropy = actor.entropy(out.logits)
+        terms = {
+            "policy_gradient_loss": -jnp.mean(objective * valid),
+            "value_estimation_loss": recipe.value_coefficient * jnp.mean(error * valid),
+            "entropy_regularization_loss": -recipe.entropy_coefficient
+            * jnp.mean(entropy * valid),
+        }
+
+        def mean(x: Any) -> Any:
+            return jnp.sum(x * valid) / jnp.maximum(jnp.sum(valid), 1.0)
+
+        spread = mean(jnp.square(batch.returns - mean(batch.returns)))
+        diagnostics = {
+            "clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > epsilon),
+            "entropy": mean(entropy),
+            # An estimate that is never negative: http://joschu.net/blog/kl-approx.html
+            "kl_divergence": mean(ratio - 1.0 - log_ratio),
+            "explained_variance": 1.0 - mean(error) / jnp.maximum(spread, 1e-8),
+        }
+        return sum(terms.values()), {**terms, **diagnostics}
+
+    def learn(self, state: LearnerState, experience: Experience) -> Any:
+        """The epochs over one batch of experience.
+
+        Returns:
+            `(state, metrics)`: the new state, and means over the minibatches.
+        """
+        recipe = self.recipe
+        key = jax.random.fold_in(jax.random.key(recipe.seed), state.iteration)
+        batch = self.prepare(experience)
+
+        def minibatch(carry: Any, rows: Any) -> Any:
+            weights, optimizer = carry
+            (_, metrics), gradients = jax.value_and_grad(self.loss, has_aux=True)(
+                weights, take_rows(batch, rows)
+            )
+            norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
+            carry = self.optimizer.stateless_apply(optimizer, gradients, weights)
+            return carry, {**metrics, "gradient_norm": norm}
+
+        def epoch(carry: Any, number: Any) -> Any:
+            order = shuffle(jax.random.fold_in(key, number), recipe)
+            return jax.lax.scan(minibatch, carry, order)
+
+        carry, metrics = jax.lax.scan(
+            epoch, (state.weights, state.optimizer), jnp.arange(recipe.num_epochs)
+        )
+        state = LearnerState(*carry, state.iteration + 1)
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def prepare(self, experience: Experience) -> Minibatch:
+        """The whole batch, with advantages and returns."""
+        x, recipe = experience, self.recipe
+        advantage = advantages(
+            x.reward, x.value, x.final_value, x.terminated, x.ended,
+            recipe.discount, recipe.gae_lambda,
+        )  # fmt: skip
+        return Minibatch(
+            x.observation, x.start, x.valid, x.action, x.log_prob,
+            advantage, advantage + x.value, x.state,
+        )  # fmt: skip
+
+
+def shuffle(key: Any, recipe: Recipe) -> Any:
+    """Rows of each minibatch of an epoch.
+
+    Of every `num_minibatches` neighbouring rows each minibatch gets one, so that
+    rows stay on their device, and the minibatches are the same on any number of them.
+
+    Returns:
+        Places inside the groups of neighbours, of shape `(num_minibatches, groups)`.
+    """
+    size = recipe.num_minibatches
+    groups = recipe.num_environments // size
+    order = jnp.broadcast_to(jnp.arange(size)[:, None], (size, groups))
+    return jax.random.permutation(key, order, axis=0, independent=True)
+
+
+def take_rows(batch: Any, places: Any) -> Any:
+    """One row of each group of neighbours: leaves of shape `(groups, ...)`."""
+    groups = len(places)
+
+    def take(x: Any) -> Any:
+        x = x.reshape(groups, -1, *x.shape[1:])
+        return jax.vmap(lambda rows, i: rows[i])(x, places)
+
+    return jax.tree.map(take, batch)
+
+
+class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear to zero at the end of the run, constant during an iteration."""
+
+    def __init__(self, recipe: Recipe, updates_per_iteration: int) -> None:
+        super().__init__()
+        self.initial = recipe.learning_rate
+        self.updates = updates_per_iteration
+        self.iterations = recipe.total_steps / recipe.steps_per_iteration
+
+    def __call__(self, step: Any) -> Any:
+        iteration = jnp.asarray(step) // self.updates
+        return self.initial * jnp.maximum(1.0 - iteration / self.iterations, 0.0)

@@ -36,12 +36,13 @@ def make_functional_environment(recipe: Recipe) -> Any:
         ValueError: If the environment refuses its arguments.
     """
     from keras_agalite.environments import functional
+    from keras_agalite.environments.functional.registry import has_functional
 
-    if "TMaze" not in recipe.environment:
+    if not has_functional(recipe.environment):
         return None
     with _explained(recipe):
         arguments = recipe.environment_arguments
-        env = functional.TMaze(**arguments)
+        env = functional.make_functional(recipe.environment, **arguments)
     if recipe.previous_action_reward:
         env = functional.PreviousActionReward(env)
     return env

@@ -117,13 +117,13 @@ class PPO:
         self.policy = policy
         self.recipe = recipe
         self.constants = [v.value for v in policy.non_trainable_variables]
-        updates = recipe.num_epochs * recipe.num_minibatches
         self.optimizer = keras.optimizers.Adam(
-            _Schedule(recipe, updates) if recipe.anneal_learning_rate
+            AnnealedRate(recipe)
+            if recipe.anneal_learning_rate
             else recipe.learning_rate,
             epsilon=recipe.adam_epsilon,
             global_clipnorm=recipe.max_gradient_norm,
-        )  # fmt: skip
+        )
         self.optimizer.build(policy.trainable_variables)
 
     def initial_state(self) -> LearnerState:
@@ -251,13 +251,13 @@ def take_rows(batch: Any, places: Any) -> Any:
     return jax.tree.map(take, batch)
 
 
-class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
+class AnnealedRate(keras.optimizers.schedules.LearningRateSchedule):
     """Linear to zero at the end of the run, constant during an iteration."""
 
-    def __init__(self, recipe: Recipe, updates_per_iteration: int) -> None:
+    def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.initial = recipe.learning_rate
-        self.updates = updates_per_iteration
+        self.updates = recipe.num_epochs * recipe.num_minibatches
         self.iterations = recipe.total_steps / recipe.steps_per_iteration
 
     def __call__(self, step: Any) -> Any:

@@ -1,0 +1,292 @@
+"""The JAX engine: what it collects and writes, and that a run repeats itself."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import keras_agalite
+from training.__main__ import main
+from training.collect import finished
+from training.engines.jax import Run
+from training.recipe import Recipe
+
+SMALL = Recipe(
+    name="small",
+    engine="jax",
+    environment="keras_agalite/TMaze-v0",
+    environment_arguments={"corridor_length": 4},
+    total_steps=800,
+    memory_arguments={
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "num_heads": 1,
+        "head_dim": 4,
+        "intermediate_dim": 8,
+        "eta": 2,
+        "r": 2,
+    },
+    head_units=8,
+    num_environments=8,
+    sequence_length=10,
+    num_epochs=2,
+    num_minibatches=2,
+    checkpoint_interval=240,
+    evaluation_episodes=8,
+)
+# An environment without a functional form: gymnasium steps it.
+FED = dataclasses.replace(
+    SMALL,
+    environment="CartPole-v1",
+    environment_arguments={"max_episode_steps": 7},
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_compiling():
+    """Small programs that run once: less optimisation, less time."""
+    name = "jax_disable_most_optimizations"
+    jax.config.update(name, True)
+    os.environ[name.upper()] = "1"
+    yield
+    jax.config.update(name, False)
+    del os.environ[name.upper()]
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL.to_toml())
+    return str(file)
+
+
+def curve_steps(run):
+    lines = (run / "curve.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def assert_same_weights(a, b):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def final_weights(run):
+    return [np.asarray(w) for w in run.state[0].weights]
+
+
+def test_a_run_writes_what_the_docs_say_and_is_continued(recipe_file, tmp_path, capfd):
+    run = tmp_path / "run"
+    arguments = ["train", recipe_file, "--run-dir", str(run)]
+    assert main(arguments) == 0
+    for name in (
+        "recipe.toml",
+        "curve.jsonl",
+        "learning_curve.png",
+        "evaluation.json",
+        "preset/config.json",
+        "preset/model.weights.h5",
+        "preset/recipe.toml",
+        "checkpoints/step_000000000800.npz",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert evaluation["trained_steps"] == 800
+    policy = keras_agalite.MemoryPolicy.from_preset(run / "preset")
+    last = np.load(run / "checkpoints" / "step_000000000800.npz")
+    saved = [last[name] for name in last.files if ".weights" in name]
+    assert_same_weights([v.numpy() for v in policy.trainable_variables], saved)
+    assert curve_steps(run) == list(range(80, 801, 80))
+    assert "steps/s" in capfd.readouterr().out
+
+    assert main([*arguments, "--set", "total_steps=960"]) == 0
+    assert curve_steps(run) == list(range(80, 961, 80))
+    assert main([*arguments, "--set", "learning_rate=0.1"]) == 2
+    assert "changed ['learning_rate']" in capfd.readouterr().err
+
+
+def test_collected_sequences_say_what_happened(tmp_path):
+    """Replayed by hand: values, log-probabilities and starts, across two sequences."""
+    run = Run(SMALL, tmp_path)
+    ppo, collect = run.ppo, jax.jit(run.collector.collect)
+    learner, state = run.state
+    first = state[1]
+    state, one, _ = collect(learner, state)
+    _, two, episodes = collect(learner._replace(iteration=np.int32(1)), state)
+    np.testing.assert_array_equal(two.state[0], state[1][0])
+    np.testing.assert_array_equal(one.start[:, 0], True)
+    # After the last frame of an episode comes the first one of the next.
+    np.testing.assert_array_equal(one.start[:, 1:], ~one.valid[:, :-1])
+    np.testing.assert_array_equal(one.valid[:, 1:], ~one.ended[:, :-1])
+    assert np.asarray(two.start[:, 1:]).any()
+    assert np.asarray(two.terminated == two.ended).all()
+    reward = np.asarray(two.reward)
+    np.testing.assert_array_equal(reward == 0, ~two.valid)
+    # The two sequences in one: the same values and log-probabilities.
+    observation, start, action = (
+        np.concatenate([getattr(one, name), getattr(two, name)], axis=1)
+        for name in ("observation", "start", "action")
+    )
+    out, _ = ppo.run_policy(learner.weights, observation, first, start)
+    log_prob = ppo.policy.actor.log_prob(out.logits, action)
+    np.testing.assert_allclose(out.value[:, 10:], two.value, atol=1e-5)
+    np.testing.assert_allclose(log_prob[:, 10:], two.log_prob, atol=1e-5)
+    np.testing.assert_allclose(out.value[:, 10], one.final_value, atol=1e-5)
+    # Every episode that ended, with its return: both sequences hold it whole or not.
+    ended = finished(jax.tree.map(np.asarray, episodes))
+    assert len(ended) == np.asarray(two.ended).sum() > 0
+    for episode in ended:
+        last = 4.0 if episode["success"] else -1.0
+        assert episode["return"] == pytest.approx(last - 0.1 * (episode["length"] - 1))
+
+
+def test_a_truncated_episode_is_no_terminated_one(tmp_path):
+    arguments = {"corridor_length": 4, "max_episode_steps": 7}
+    functional = dataclasses.replace(SMALL, environment_arguments=arguments)
+    for recipe in (functional, FED):
+        run = Run(recipe, tmp_path / recipe.environment[:4])
+        if recipe is functional:
+            _, experience, _ = jax.jit(run.collector.collect)(*run.state)
+        else:
+            collected = []
+            run.collector._learn = lambda learner, experience, into=collected: (
+                into.append(experience) or (learner, {})
+            )
+            run.collector.reset(0)
+            run.collector.iterate(run.state[0])
+            experience = collected[0]
+        truncated = np.asarray(experience.ended & ~experience.terminated)
+        assert truncated[:, 6].any(), recipe.environment
+        assert (np.asarray(experience.reward)[:, 7][truncated[:, 6]] == 0.0).all()
+        assert np.asarray(experience.start)[:, 8][truncated[:, 6]].all()
+
+
+@pytest.mark.parametrize("recipe", [SMALL, FED], ids=["functional", "gymnasium"])
+def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
+    whole = Run(recipe, tmp_path / "whole")
+    whole.train()
+    stopped = Run(recipe, tmp_path / "stopped")
+
+    class StopError(RuntimeError):
+        pass
+
+    iterate, count = stopped._iterate, iter(range(5))
+
+    def until_stopped():
+        if next(count, None) is None:
+            raise StopError
+        return iterate()
+
+    stopped._iterate = until_stopped
+    with pytest.raises(StopError):
+        stopped.train()
+    resumed = Run(recipe, tmp_path / "stopped")
+    assert resumed.step == 240
+    resumed.train()
+    assert resumed.step == 800
+    assert_same_weights(final_weights(whole), final_weights(resumed))
+    rows = [
+        [{k: v for k, v in row.items() if k != "steps_per_second"} for row in r.rows]
+        for r in (whole.curve, resumed.curve)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_another_seed_is_another_run(tmp_path):
+    weights = []
+    for seed in (0, 1):
+        recipe = dataclasses.replace(SMALL, seed=seed, total_steps=80)
+        run = Run(recipe, tmp_path / str(seed))
+        run.train()
+        weights.append(final_weights(run))
+    assert any((a != b).any() for a, b in zip(*weights, strict=True))
+
+
+def in_a_process(recipe_file, run_dir, **environment):
+    """A run in a process of its own, so that it can be killed or see more devices."""
+    command = [sys.executable, "-m", "training", "train", str(recipe_file)]
+    with (run_dir.parent / f"{run_dir.name}.log").open("w") as log:
+        return subprocess.Popen(
+            [*command, "--run-dir", str(run_dir)],
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+        )
+
+
+def log_of(run_dir):
+    return (run_dir.parent / f"{run_dir.name}.log").read_text()
+
+
+def checkpointed_weights(run_dir):
+    newest = sorted((run_dir / "checkpoints").glob("*.npz"))[-1]
+    with np.load(newest) as arrays:
+        return newest.name, [arrays[k] for k in arrays.files if ".weights" in k]
+
+
+def run_killed_at_random(tmp_path, recipe, kills):
+    file = tmp_path / "recipe.toml"
+    file.write_text(recipe.to_toml())
+    assert in_a_process(file, tmp_path / "whole").wait() == 0
+    random = np.random.default_rng()
+    folder = tmp_path / "killed"
+    for _ in range(kills):
+        process = in_a_process(file, folder)
+        curve = folder / "curve.jsonl"
+        before = curve.stat().st_mtime if curve.exists() else 0.0
+        while process.poll() is None:
+            # Once it is at work, at any moment of it.
+            if curve.exists() and curve.stat().st_mtime > before:
+                time.sleep(random.random() * 0.3)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        process.wait()
+    assert in_a_process(file, folder).wait() == 0, log_of(folder)
+    name, weights = checkpointed_weights(folder)
+    expected_name, expected = checkpointed_weights(tmp_path / "whole")
+    assert name == expected_name
+    assert_same_weights(weights, expected)
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    recipe = dataclasses.replace(SMALL, total_steps=16_000, checkpoint_interval=800)
+    run_killed_at_random(tmp_path, recipe, kills=2)
+
+
+@pytest.mark.slow
+def test_a_run_killed_many_times_ends_with_the_same_weights(tmp_path):
+    recipe = dataclasses.replace(SMALL, total_steps=60_000, checkpoint_interval=800)
+    run_killed_at_random(tmp_path, recipe, kills=25)
+
+
+def test_eight_devices_end_with_the_weights_of_one(tmp_path):
+    recipe = dataclasses.replace(SMALL, num_environments=16, total_steps=1600)
+    file = tmp_path / "recipe.toml"
+    file.write_text(recipe.to_toml())
+    flag = "--xla_force_host_platform_device_count=8"
+    one = in_a_process(file, tmp_path / "one")
+    eight = in_a_process(file, tmp_path / "eight", XLA_FLAGS=flag)
+    assert one.wait() == 0, log_of(tmp_path / "one")
+    assert eight.wait() == 0, log_of(tmp_path / "eight")
+    _, expected = checkpointed_weights(tmp_path / "one")
+    _, weights = checkpointed_weights(tmp_path / "eight")
+    assert len(curve_steps(tmp_path / "eight")) == 10
+    for a, b in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_what_it_refuses(tmp_path, recipe_file, monkeypatch, capfd):
+    monkeypatch.setattr(jax, "devices", lambda: [None] * 3)
+    with pytest.raises(ValueError, match="multiple of the 3 devices"):
+        Run(SMALL, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    arguments = ["train", recipe_file, "--set", 'engine="tf_agents"']
+    assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 2
+    assert "KERAS_BACKEND=tensorflow" in capfd.readouterr().err

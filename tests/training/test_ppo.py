@@ -1,0 +1,127 @@
+"""PPO in JAX, against TF-Agents' agent and plain NumPy."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.integrations.setup import tmaze_policy
+from training.ppo import PPO, AnnealedRate, Experience, advantages, shuffle, take_rows
+from training.recipe import Recipe
+
+# As in write_ppo_oracle.
+RECIPE = Recipe(
+    name="oracle",
+    environment="keras_agalite/TMaze-v0",
+    total_steps=1000,
+    num_environments=24,
+    num_minibatches=1,
+    discount=0.97,
+    gae_lambda=0.9,
+    entropy_coefficient=0.01,
+    value_coefficient=0.25,
+    clip_epsilon=0.2,
+)
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory):
+    pytest.importorskip("tf_agents")
+    file = tmp_path_factory.mktemp("oracle") / "oracle.npz"
+    command = [sys.executable, "-m", "tests.training.write_ppo_oracle", str(file)]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
+def entries(arrays, prefix):
+    return [arrays[name] for name in sorted(arrays) if name.startswith(prefix)]
+
+
+def test_loss_terms_and_gradients_equal_those_of_tf_agents(oracle):
+    policy = tmaze_policy()
+    policy.set_weights(entries(oracle, "weight/"))
+    ppo = PPO(policy, RECIPE)
+    fields = {k: oracle[k] for k in Experience._fields if k in oracle}
+    experience = Experience(**fields, state=entries(oracle, "state/"))
+    assert experience.terminated.any()
+    assert (experience.ended & ~experience.terminated).any()
+    assert (~experience.valid).any()
+    assert experience.start[:, 1:].any()
+    batch = ppo.prepare(experience)
+    for name in ("advantage", "returns"):
+        np.testing.assert_allclose(getattr(batch, name), oracle[name], atol=1e-5)
+
+    (loss, metrics), gradients = jax.value_and_grad(ppo.loss, has_aux=True)(
+        ppo.initial_state().weights, batch
+    )
+    assert loss == pytest.approx(oracle["loss"], abs=1e-5)
+    terms = {k[5:]: v for k, v in oracle.items() if k.startswith("term/")}
+    for name in ("l2_regularization_loss", "kl_penalty_loss"):
+        assert terms.pop(name) == 0.0
+    assert terms["clip_fraction"] > 0.0
+    for name, value in terms.items():
+        assert metrics[name] == pytest.approx(value, abs=1e-5), name
+    expected = entries(oracle, "gradient/")
+    assert max(np.abs(g).max() for g in expected) > 1e-3
+    for mine, theirs in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_advantages_equal_a_plain_loop():
+    random = np.random.default_rng(0)
+    rows, time, discount, gae_lambda = 5, 9, 0.97, 0.9
+    reward, value = random.normal(size=(2, rows, time))
+    final_value = random.normal(size=rows)
+    ended = random.random((rows, time)) < 0.3
+    terminated = ended & (random.random((rows, time)) < 0.5)
+    assert terminated.any()
+    assert (ended & ~terminated).any()
+    expected = np.zeros((rows, time))
+    for row in range(rows):
+        following, after = 0.0, final_value[row]
+        for t in reversed(range(time)):
+            bootstrap = 0.0 if terminated[row, t] else discount * after
+            carried = 0.0 if ended[row, t] else discount * gae_lambda * following
+            error = reward[row, t] + bootstrap - value[row, t]
+            expected[row, t] = following = error + carried
+            after = value[row, t]
+    result = advantages(
+        *map(jnp.asarray, (reward, value, final_value, terminated, ended)),
+        discount,
+        gae_lambda,
+    )
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_an_epoch_takes_every_row_once():
+    recipe = dataclasses.replace(RECIPE, num_environments=24, num_minibatches=4)
+    order = shuffle(jax.random.key(0), recipe)
+    rows = np.arange(24)
+    parts = [np.asarray(take_rows(rows, places)) for places in order]
+    assert [len(part) for part in parts] == [6] * 4
+    assert sorted(np.concatenate(parts)) == list(rows)
+    other = shuffle(jax.random.key(1), recipe)
+    assert (order != other).any()
+    assert len({tuple(column) for column in np.asarray(order).T}) > 1
+
+
+def test_the_learning_rate_falls_to_zero_in_steps_of_an_iteration():
+    recipe = dataclasses.replace(
+        RECIPE,
+        total_steps=5 * 24 * 8,
+        sequence_length=8,
+        anneal_learning_rate=True,
+        num_epochs=2,
+        num_minibatches=3,
+    )
+    schedule = AnnealedRate(recipe)
+    rates = [float(schedule(step)) for step in range(36)]
+    expected = [1e-3 * (1 - (step // 6) / 5) for step in range(30)] + [0.0] * 6
+    np.testing.assert_allclose(rates, expected, atol=1e-9)

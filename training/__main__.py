@@ -1,4 +1,4 @@
-"""The command line: `python -m training train|evaluate|video|release|cards`."""
+"""The command line: `python -m training train|sweep|evaluate|video|release|cards`."""
 
 import argparse
 import importlib
@@ -16,17 +16,20 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="train a policy; continue a run")
-    train.add_argument("recipe", help="a TOML file, see training/recipes/")
+    _add_recipe(train)
     train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a key of the recipe; may be given several times",
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="several processes train together (engine jax): process 0's address",
     )
-    train.add_argument("--run-dir", type=Path, help="default: runs/<recipe's name>")
+    train.add_argument("--processes", type=_positive, help="how many they are")
+    train.add_argument("--process", type=int, help="which one this is, from 0")
     train.set_defaults(function=_train)
+
+    sweep = commands.add_parser("sweep", help="train a recipe with several seeds")
+    _add_recipe(sweep)
+    sweep.add_argument("--seeds", type=_positive, default=3)
+    sweep.set_defaults(function=_sweep)
 
     evaluate = commands.add_parser("evaluate", help="play episodes with a preset")
     evaluate.add_argument("preset", help="a released policy's name, or a folder")
@@ -34,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--seed", type=int, default=1_000_000)
     evaluate.add_argument("--sampled", action="store_true", help="draw actions")
     evaluate.add_argument("--recipe", help="default: the preset's recipe.toml")
+    _add_overrides(evaluate)
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the result")
     evaluate.set_defaults(function=_evaluate)
 
@@ -45,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     video.set_defaults(function=_video)
 
     release = commands.add_parser("release", help="make a folder of zoo/ from a run")
-    release.add_argument("run", type=Path)
+    release.add_argument("run", type=Path, help="a run, or the folder of a sweep")
     release.add_argument("folder", type=Path, help="for example zoo/tmaze_10")
     release.set_defaults(function=_release)
 
@@ -61,6 +65,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _add_recipe(parser: Any) -> None:
+    parser.add_argument("recipe", help="a TOML file, see training/recipes/")
+    _add_overrides(parser)
+    parser.add_argument("--run-dir", type=Path, help="default: runs/<recipe's name>")
+
+
+def _add_overrides(parser: Any) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a key of the recipe; may be given several times",
+    )
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -71,13 +92,36 @@ def _positive(text: str) -> int:
 def _train(options: Any) -> None:
     recipe = load_recipe(options.recipe, options.overrides)
     run_dir = options.run_dir or Path("runs") / recipe.name
+    if options.coordinator:
+        _join(recipe, options)
     os.environ.setdefault("KERAS_BACKEND", ENGINES[recipe.engine])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     engine = importlib.import_module(f"training.engines.{recipe.engine}")
     check_backend(recipe.engine)
     result = engine.train(recipe, run_dir)
-    _show(result)
-    print(f"written to {run_dir}")
+    if result:
+        _show(result)
+        print(f"written to {run_dir}")
+
+
+def _sweep(options: Any) -> None:
+    from training.sweep import sweep
+
+    folder = sweep(options.recipe, options.overrides, options.seeds, options.run_dir)
+    print(f"written to {folder}")
+
+
+def _join(recipe: Any, options: Any) -> None:
+    """Joins the processes that train together, before JAX looks for devices."""
+    if recipe.engine != "jax" or None in (options.processes, options.process):
+        raise ValueError(
+            "`--coordinator` needs --processes, --process and the engine jax. "
+            f"Received: --processes {options.processes} --process {options.process}, "
+            f"engine={recipe.engine!r}"
+        )
+    import jax
+
+    jax.distributed.initialize(options.coordinator, options.processes, options.process)
 
 
 def check_backend(engine: str) -> None:
@@ -97,7 +141,9 @@ def _evaluate(options: Any) -> None:
     from training.evaluate import evaluate, preset_recipe
 
     policy = MemoryPolicy.from_preset(options.preset)
-    recipe = load_recipe(options.recipe or preset_recipe(options.preset))
+    recipe = load_recipe(
+        options.recipe or preset_recipe(options.preset), options.overrides
+    )
     result = evaluate(policy, recipe, options.episodes, options.seed, options.sampled)
     _show(result)
     if options.json:

@@ -5,27 +5,71 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from training.recipe import load_recipe
+from training.sweep import runs_of
 
 FILES = ("config.json", "model.weights.h5", "recipe.toml", "evaluation.json")
+SCORES = ("success_rate", "mean_return", "mean_length", "trained_steps")
 
 
-def release(run_dir: Path, folder: Path) -> None:
-    """Makes a folder of zoo/ from a finished run, and writes the table anew.
+def release(source: Path, folder: Path) -> None:
+    """Makes a folder of zoo/ from a finished run or sweep, and writes the table anew.
+
+    Of a sweep the seed with the median score is released, and all scores are told.
 
     Raises:
-        ValueError: If the run is not finished.
+        ValueError: If a run is not finished.
     """
-    missing = [name for name in FILES if not (run_dir / "preset" / name).is_file()]
-    if missing:
-        raise ValueError(
-            f"Expected a finished run with preset/{', preset/'.join(FILES)}. "
-            f"Received: {run_dir}, without {', '.join(missing)}"
-        )
+    runs = runs_of(source)
+    for run in runs:
+        missing = [name for name in FILES if not (run / "preset" / name).is_file()]
+        if missing:
+            raise ValueError(
+                f"Expected a finished run with preset/{', preset/'.join(FILES)}. "
+                f"Received: {run}, without {', '.join(missing)}"
+            )
+    evaluations = [_json(run / "evaluation.json") for run in runs]
+    order = sorted(range(len(runs)), key=lambda i: _score(evaluations[i]))
+    median = order[(len(order) - 1) // 2]  # the worse one of two in the middle
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        shutil.copy(run_dir / "preset" / name, folder / name)
+        shutil.copy(runs[median] / "preset" / name, folder / name)
+    if len(runs) > 1:
+        evaluation = evaluations[median]
+        evaluation["training_seeds"] = [
+            {
+                "seed": load_recipe(run / "recipe.toml").seed,
+                **{k: e[k] for k in SCORES if k in e},
+            }
+            for run, e in zip(runs, evaluations, strict=True)
+        ]
+        evaluation["intervals"] = _intervals(evaluations)
+        text = json.dumps(evaluation, indent=2) + "\n"
+        (folder / "evaluation.json").write_text(text)
     write_cards(folder.parent)
+
+
+def _score(evaluation: dict[str, Any]) -> tuple[float, float]:
+    return evaluation.get("success_rate", 0.0), evaluation["mean_return"]
+
+
+def _intervals(evaluations: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """95% bootstrap intervals of means over training seeds, and episodes of each."""
+    noise, intervals = np.random.default_rng(0), {}
+    for key, values in (("success_rate", "successes"), ("mean_return", "returns")):
+        if values not in evaluations[0]:
+            continue
+        table = np.array([e[values] for e in evaluations], float)
+        seeds, episodes = table.shape
+        means = []
+        for _ in range(10_000):
+            rows = noise.integers(seeds, size=(seeds, 1))
+            columns = noise.integers(episodes, size=(seeds, episodes))
+            means.append(table[rows, columns].mean())
+        intervals[key] = np.percentile(means, [2.5, 97.5]).round(4).tolist()
+    return intervals
 
 
 def write_cards(zoo: Path) -> None:
@@ -65,6 +109,9 @@ def card(folder: Path) -> str:
     recipe = load_recipe(folder / "recipe.toml", [f'name="{folder.name}"'])
     arguments = _arguments(recipe.environment_arguments)
     memory = config["memory"]
+    many = ""
+    if "training_seeds" in evaluation:
+        many = f" --seeds {len(evaluation['training_seeds'])}"
     lines = [
         f"# {folder.name}",
         "",
@@ -95,11 +142,13 @@ def card(folder: Path) -> str:
         "## Training",
         "",
         f"{evaluation['trained_steps']:,} environment steps with the engine "
-        f"`{recipe.engine}`, training seed {recipe.seed}; one seed was trained. "
-        "recipe.toml holds every setting. Trained and released by:",
+        f"`{recipe.engine}`. recipe.toml holds every setting.",
+        *_seeds(evaluation, recipe.seed),
+        "Trained and released by:",
         "",
         "```",
-        f"python -m training train training/recipes/{recipe.name}.toml",
+        f"python -m training {'sweep' if many else 'train'} "
+        f"training/recipes/{recipe.name}.toml{many}",
         f"python -m training release runs/{recipe.name} zoo/{folder.name}",
         "```",
         "",
@@ -120,6 +169,31 @@ def _scores(evaluation: dict[str, Any]) -> list[str]:
     )
     rows.append(f"- mean length: {evaluation['mean_length']:.1f} steps")
     return rows
+
+
+def _seeds(evaluation: dict[str, Any], seed: int) -> list[str]:
+    """What the card says of other training seeds."""
+    seeds = evaluation.get("training_seeds")
+    if not seeds:
+        return [f"Training seed {seed}; one seed was trained.", ""]
+    names = [name for name in SCORES if name in seeds[0]]
+    lines = [
+        f"{len(seeds)} training seeds; this is the median one, seed {seed}.",
+        "",
+        "| training seed | " + " | ".join(n.replace("_", " ") for n in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for row in seeds:
+        cells = [f"{row[name]:,.3f}".removesuffix(".000") for name in names]
+        lines.append(f"| {row['seed']} | " + " | ".join(cells) + " |")
+    lines.append("")
+    for name, (low, high) in evaluation["intervals"].items():
+        mean = sum(row[name] for row in seeds) / len(seeds)
+        lines.append(
+            f"Mean {name.replace('_', ' ')} over training seeds: {mean:.3f}, 95% "
+            f"bootstrap interval over seeds and episodes {low:.3f} to {high:.3f}."
+        )
+    return [*lines, ""]
 
 
 def _row(folder: Path) -> str:

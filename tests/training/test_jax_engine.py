@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -208,15 +209,15 @@ def test_another_seed_is_another_run(tmp_path):
     assert any((a != b).any() for a, b in zip(*weights, strict=True))
 
 
-def in_a_process(recipe_file, run_dir, **environment):
+def in_a_process(recipe_file, run_dir, *options, log=None, **environment):
     """A run in a process of its own, so that it can be killed or see more devices."""
     command = [sys.executable, "-m", "training", "train", str(recipe_file)]
-    with (run_dir.parent / f"{run_dir.name}.log").open("w") as log:
+    with (log or run_dir.parent / f"{run_dir.name}.log").open("w") as output:
         return subprocess.Popen(
-            [*command, "--run-dir", str(run_dir)],
+            [*command, "--run-dir", str(run_dir), *options],
             env={**os.environ, **environment},
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
         )
 
 
@@ -238,11 +239,10 @@ def run_killed_at_random(tmp_path, recipe, kills):
     folder = tmp_path / "killed"
     for _ in range(kills):
         process = in_a_process(file, folder)
-        curve = folder / "curve.jsonl"
-        before = curve.stat().st_mtime if curve.exists() else 0.0
+        curve, size = folder / "curve.jsonl", float("inf")
         while process.poll() is None:
-            # Once it is at work, at any moment of it.
-            if curve.exists() and curve.stat().st_mtime > before:
+            before, size = size, curve.stat().st_size if curve.exists() else 0
+            if size > before:  # it is at work: at any moment of that
                 time.sleep(random.random() * 0.3)
                 process.send_signal(signal.SIGKILL)
                 break
@@ -280,6 +280,34 @@ def test_eight_devices_end_with_the_weights_of_one(tmp_path):
     assert len(curve_steps(tmp_path / "eight")) == 10
     for a, b in zip(weights, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_weights_of_one(tmp_path):
+    file = tmp_path / "recipe.toml"
+    file.write_text(SMALL.to_toml())
+    assert in_a_process(file, tmp_path / "one").wait() == 0, log_of(tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    (tmp_path / "logs").mkdir()
+    both = [
+        in_a_process(
+            file,
+            tmp_path / "two",
+            "--coordinator", address, "--processes", "2", "--process", str(i),
+            log=tmp_path / "logs" / str(i),
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    for i, process in enumerate(both):
+        assert process.wait() == 0, (tmp_path / "logs" / str(i)).read_text()
+    _, expected = checkpointed_weights(tmp_path / "one")
+    _, weights = checkpointed_weights(tmp_path / "two")
+    for a, b in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    evaluation = json.loads((tmp_path / "two" / "evaluation.json").read_text())
+    assert evaluation["trained_steps"] == 800
 
 
 def test_what_it_refuses(tmp_path, recipe_file, monkeypatch, capfd):

@@ -27,7 +27,7 @@ def train(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
     """Trains, evaluates and writes the run; continues one that exists.
 
     Returns:
-        The evaluation.
+        The evaluation; in processes other than the first, nothing.
     """
     run = Run(recipe, run_dir)
     run.train()
@@ -56,6 +56,11 @@ class Run:
             )
         mesh = jax.sharding.Mesh(np.array(devices), (AXIS,), (AxisType.Auto,))
         env = make_functional_environment(recipe)
+        if env is None and jax.process_count() > 1:
+            raise ValueError(
+                "Several processes can share functional environments alone. "
+                f"Received: environment={recipe.environment!r}"
+            )
         vector = None if env else make_environments(recipe, number)
         spaces = (
             (env.observation_space, env.action_space)

@@ -45,8 +45,10 @@ class ActionHead(keras.layers.Layer):
         self.action_space = action_space
         self.num_parameters = num_outputs
         self.noise_size = num_outputs
+        # Actions begin nearly equally likely, which explores best: Andrychowicz et
+        # al., "What Matters in On-Policy Reinforcement Learning?", ICLR 2021.
         self.hidden, self.output_layer = mlp(
-            units, activation, num_outputs, self.dtype_policy
+            units, activation, num_outputs, self.dtype_policy, gain=0.01
         )
 
     def build(self, features_shape: Any) -> None:
@@ -91,13 +93,17 @@ class ActionHead(keras.layers.Layer):
         raise NotImplementedError
 
 
-def mlp(units: int, activation: str, outputs: int, dtype: Any) -> Any:
-    """A hidden and an output layer, initialised as the authors' heads are."""
+def mlp(
+    units: int, activation: str, outputs: int, dtype: Any, gain: float = 2**0.5
+) -> Any:
+    """A hidden layer and an output layer, whose weights begin with the gain."""
     return (
         keras.layers.Dense(
             units, activation, kernel_initializer=orthogonal(), dtype=dtype
         ),
-        keras.layers.Dense(outputs, kernel_initializer=orthogonal(), dtype=dtype),
+        keras.layers.Dense(
+            outputs, kernel_initializer=keras.initializers.Orthogonal(gain), dtype=dtype
+        ),
     )
 
 

@@ -42,7 +42,8 @@ $(VENV_ENVIRONMENTS)/ready: pyproject.toml $(wildcard $(REQUIREMENTS)/*.txt)
 	$(VENV_ENVIRONMENTS)/bin/pip install -q -e ".[jax,test]" \
 	-r $(REQUIREMENTS)/memory_maze.txt -r $(REQUIREMENTS)/craftax.txt
 	$(VENV_ENVIRONMENTS)/bin/pip install -q --no-deps \
-	-r $(REQUIREMENTS)/minigrid.txt -r $(REQUIREMENTS)/mystery_path.txt
+	-r $(REQUIREMENTS)/minigrid.txt -r $(REQUIREMENTS)/mystery_path.txt \
+	-r $(REQUIREMENTS)/gymnax.txt -r $(REQUIREMENTS)/popgym.txt
 	touch $@
 
 train: $(VENV)/ready

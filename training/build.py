@@ -8,7 +8,14 @@ import gymnasium
 import keras
 
 import keras_agalite
-from keras_agalite.environments import PreviousActionReward, make_vec
+from keras_agalite.environments import (
+    PreviousActionReward,
+    functional,
+    make_vec,
+    registry,
+)
+from keras_agalite.environments.functional.registry import has_functional
+from keras_agalite.environments.functional.vector import FunctionalVectorEnv
 from training.recipe import ENCODERS, MEMORIES, Recipe
 
 
@@ -23,9 +30,19 @@ def make_environments(
     """
     arguments = dict(recipe.environment_arguments)
     if recipe.previous_action_reward:
+        if _is_one_program(recipe.environment):
+            # Gymnasium cannot wrap the single worlds of such a vector.
+            return FunctionalVectorEnv(make_functional_environment(recipe), number)
         arguments["wrappers"] = [PreviousActionReward]
     with _explained(recipe):
         return make_vec(recipe.environment, number, **arguments)
+
+
+def _is_one_program(name: str) -> bool:
+    """Whether one compiled program steps all environments of a vector."""
+    identifier, _ = registry.resolve(name)
+    spec = gymnasium.spec(identifier)
+    return spec.vector_entry_point is not None and has_functional(name)
 
 
 def make_functional_environment(recipe: Recipe) -> Any:
@@ -35,9 +52,6 @@ def make_functional_environment(recipe: Recipe) -> Any:
         ImportError: If the environment's package is missing; it says how to install.
         ValueError: If the environment refuses its arguments.
     """
-    from keras_agalite.environments import functional
-    from keras_agalite.environments.functional.registry import has_functional
-
     if not has_functional(recipe.environment):
         return None
     with _explained(recipe):

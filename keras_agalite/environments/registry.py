@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium
 
-from keras_agalite.environments import memory_maze, minigrid_memory
+from keras_agalite.environments import _functional, memory_maze, minigrid_memory
 
 MODULE = "keras_agalite.environments"
 CRAFTAX = {
@@ -15,6 +15,7 @@ CRAFTAX = {
 # Short name -> id. `register` fills it.
 NAMES: dict[str, str] = {}
 TMAZE = re.compile(r"tmaze_(\d+)")
+GYMNAX = re.compile(r"gymnax:(.+)")
 
 
 def register() -> None:
@@ -32,21 +33,38 @@ def register() -> None:
         _add(name, f"MiniGridMemory-{size}-v0", entry, 5 * cells**2, size=size)
     for short, (name, steps) in CRAFTAX.items():
         _add(short, name, "craftax:CraftaxEnv", steps, name=name)
+    entry = "_functional:make_single"
+    for short, (own, _, _, limit) in _functional.ENTRIES.items():
+        _add(short, own, entry, limit, functional=short)
+    own, _, _, limit = _functional.GYMNAX
+    _register(own, entry, limit, {"functional": f"keras_agalite/{own}"})
 
 
-def _add(short: str, own: str, entry: str, steps: int, **arguments: Any) -> None:
+# Where one program steps all worlds: entry point of one -> entry point of many.
+VECTORS = {
+    "craftax:CraftaxEnv": "craftax:CraftaxVectorEnv",
+    "_functional:make_single": "_functional:make_vector",
+}
+
+
+def _add(short: str, own: str, entry: str, steps: int | None, **arguments: Any) -> None:
+    NAMES[short] = _register(own, entry, steps, arguments)
+
+
+def _register(
+    own: str, entry: str, steps: int | None, arguments: dict[str, Any]
+) -> str:
     identifier = f"keras_agalite/{own}"
-    NAMES[short] = identifier
-    if identifier in gymnasium.registry:
-        return
-    many = f"{MODULE}.craftax:CraftaxVectorEnv" if entry.startswith("craftax") else None
-    gymnasium.register(
-        identifier,
-        entry_point=f"{MODULE}.{entry}",
-        vector_entry_point=many,
-        max_episode_steps=steps,
-        kwargs=arguments,
-    )
+    if identifier not in gymnasium.registry:
+        many = f"{MODULE}.{VECTORS[entry]}" if entry in VECTORS else None
+        gymnasium.register(
+            identifier,
+            entry_point=f"{MODULE}.{entry}",
+            vector_entry_point=many,
+            max_episode_steps=steps,
+            kwargs=arguments,
+        )
+    return identifier
 
 
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
@@ -57,11 +75,14 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
         return NAMES["tmaze"], {"corridor_length": int(corridor[1])}
     if name == "craftax":
         return NAMES["craftax_symbolic"], {}
+    if of_gymnax := GYMNAX.fullmatch(name):
+        return f"keras_agalite/{_functional.GYMNAX.own}", {"name": of_gymnax[1]}
     if ":" not in name:
         try:
             gymnasium.spec(name)
         except gymnasium.error.Error as error:
-            forms = ", ".join([*NAMES, "tmaze_<corridor length>"])
+            patterns = "tmaze_<corridor length>", "gymnax:<name in gymnax>"
+            forms = ", ".join([*NAMES, *patterns])
             raise ValueError(
                 f"`name` must be one of {forms}, a registered gymnasium id, or "
                 f'"module:id" where importing the module registers it. '
@@ -78,8 +99,10 @@ def make(name: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     Args:
         name: A short name: `tmaze_<corridor length>`, `memory_maze_9x9` (11x11, 13x13,
             15x15), `mystery_path_grid`, `mystery_path`, `minigrid_memory_11` (7, 9,
-            13, 13_random, 17_random), `craftax_symbolic`, `craftax_classic_symbolic`;
-            or an id that gymnasium knows, or "module:id".
+            13, 13_random, 17_random), `craftax_symbolic`, `craftax_classic_symbolic`,
+            `memory_chain`, `repeat_first_easy` and `repeat_previous_easy` (medium,
+            hard), `fast_memory_maze_9x9` (11x11, 13x13, 15x15), `gymnax:<name>`; or an
+            id that gymnasium knows, or "module:id".
         **kwargs: Goes to `gymnasium.make`.
 
     Raises:
@@ -99,7 +122,9 @@ def make_vec(
     """Makes a vector of environments, as `gymnasium.make_vec` does, by name.
 
     Craftax gives a `CraftaxVectorEnv`, which steps all its worlds in one compiled
-    call; the others a `SyncVectorEnv`, or with `vectorization_mode="async"` a process
+    call, and those that are written in JAX alone (`memory_chain`, `repeat_...`,
+    `fast_memory_maze_...`, `gymnax:...`) a `FunctionalVectorEnv`, which does the
+    same; the others a `SyncVectorEnv`, or with `vectorization_mode="async"` a process
     each. All of them reset a finished environment in the step after its last.
 
     Args:

@@ -27,6 +27,21 @@ IDS = {
     "craftax_symbolic": ("Craftax-Symbolic-v1", 100_000),
     "craftax_classic_symbolic": ("Craftax-Classic-Symbolic-v1", 10_000),
 }
+# The same for those that are written in JAX alone.
+FUNCTIONAL_IDS = {
+    "memory_chain": ("MemoryChain-v0", None),
+    "repeat_first_easy": ("RepeatFirst-Easy-v0", 52),
+    "repeat_first_medium": ("RepeatFirst-Medium-v0", 416),
+    "repeat_first_hard": ("RepeatFirst-Hard-v0", 832),
+    "repeat_previous_easy": ("RepeatPrevious-Easy-v0", 52),
+    "repeat_previous_medium": ("RepeatPrevious-Medium-v0", 104),
+    "repeat_previous_hard": ("RepeatPrevious-Hard-v0", 156),
+    "fast_memory_maze_9x9": ("FastMemoryMaze-9x9-v0", 1000),
+    "fast_memory_maze_11x11": ("FastMemoryMaze-11x11-v0", 2000),
+    "fast_memory_maze_13x13": ("FastMemoryMaze-13x13-v0", 3000),
+    "fast_memory_maze_15x15": ("FastMemoryMaze-15x15-v0", 4000),
+}
+ALL_IDS = IDS | FUNCTIONAL_IDS
 PACKAGES = [
     "memory_maze",
     "dm_control",
@@ -35,6 +50,7 @@ PACKAGES = [
     "pygame",
     "minigrid",
     "craftax",
+    "gymnax",
     "jax",
     "tensorflow",
     "torch",
@@ -43,10 +59,11 @@ PACKAGES = [
 
 
 def test_the_names_and_ids():
-    assert {short: f"keras_agalite/{name}" for short, (name, _) in IDS.items()} == NAMES
+    ids = {short: f"keras_agalite/{name}" for short, (name, _) in ALL_IDS.items()}
+    assert ids == NAMES
 
 
-@pytest.mark.parametrize(("name", "steps"), IDS.values())
+@pytest.mark.parametrize(("name", "steps"), ALL_IDS.values())
 def test_the_longest_episode_is_in_the_spec(name, steps):
     assert gymnasium.spec(f"keras_agalite/{name}").max_episode_steps == steps
 
@@ -103,6 +120,7 @@ def test_an_unknown_name_lists_the_legal_ones(make, name):
 
     assert all(short in str(error.value) for short in NAMES)
     assert "tmaze_<corridor length>" in str(error.value)
+    assert "gymnax:<name in gymnax>" in str(error.value)
 
 
 def test_make_vec():
@@ -130,6 +148,9 @@ def test_make_vec():
         ("minigrid_memory_7", ["minigrid", "pygame"], "pip install minigrid"),
         ("craftax_symbolic", ["craftax"], "pip install craftax"),
         ("craftax_classic_symbolic", ["craftax"], "pip install craftax"),
+        ("repeat_first_easy", ["jax"], "pip install jax"),
+        ("memory_chain", ["jax"], "pip install jax"),
+        ("fast_memory_maze_9x9", ["jax"], "pip install jax"),
     ],
 )
 def test_a_missing_package_is_told_with_the_command(

@@ -235,3 +235,29 @@ def test_parameters_are_float32_under_mixed_precision():
 def test_other_action_spaces_are_refused(action_space):
     with pytest.raises(ValueError, match="Received: action_space="):
         action_head(action_space, 6, "tanh")
+
+
+@every_action_space
+def test_noise_that_is_given_chooses_what_sample_draws(action_space):
+    head = make_head(action_space)
+    parameters = random_parameters(head, 64) * 3.0
+    noise = getattr(np.random.default_rng(1), head.noise)(size=(64, head.noise_size))
+
+    chosen = head.choose(parameters, noise.astype("float32"))
+
+    clipped = to_numpy(head.clip(chosen))
+    expected = head.sample(parameters, np.random.default_rng(1))
+    np.testing.assert_allclose(clipped, expected, rtol=1e-5)
+    assert clipped.shape == expected.shape
+    if action_space is BOX:  # what was drawn may lie outside
+        assert (to_numpy(chosen) != clipped).any()
+        assert clipped.dtype == BOX.dtype
+
+
+def test_actions_begin_nearly_equally_likely():
+    head = action_head(spaces.Discrete(5), 32, "tanh")
+    features = np.random.default_rng(0).normal(size=(50, 16)).astype("float32")
+
+    entropy = to_numpy(head.entropy(head(features)))
+
+    assert entropy.min() > 0.999 * math.log(5)

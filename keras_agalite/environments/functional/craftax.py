@@ -1,0 +1,66 @@
+"""Craftax as pure functions."""
+
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keras_agalite.environments._packages import require
+from keras_agalite.environments.functional.protocol import FunctionalEnv
+
+NAMES = ("Craftax-Symbolic-v1", "Craftax-Classic-Symbolic-v1")
+
+
+class Craftax(FunctionalEnv):
+    """Craftax with symbolic observations (Matthews et al., ICML 2024).
+
+    Observation: float32 of shape `(8268,)`, for Classic `(1345,)`. Actions: 43, for
+    Classic 17. Death, lava (Classic) and the defeat of the boss terminate.
+    `info["achievements"]`, bool of shape `(67,)`, for Classic `(22,)`, says what the
+    episode has unlocked so far.
+
+    Args:
+        name: "Craftax-Symbolic-v1" or "Craftax-Classic-Symbolic-v1".
+
+    Raises:
+        ImportError: If craftax is not installed; the message has the pip command.
+        ValueError: If there is no such `name`.
+    """
+
+    # Making a world costs as much as dozens of steps.
+    costly_reset = True
+
+    def __init__(self, name: str = NAMES[0]) -> None:
+        if name not in NAMES:
+            legal = ", ".join(NAMES)
+            raise ValueError(f"`name` must be one of {legal}. Received: name={name!r}")
+        require(name, ("craftax",), "pip install craftax")
+        from craftax.craftax_env import make_craftax_env_from_name
+
+        self.name = name
+        self.env = make_craftax_env_from_name(name, auto_reset=False)
+        params = self.env.default_params
+        self.max_episode_steps = params.max_timesteps
+        # Out of reach: truncation is the batch's, so that all else is termination.
+        self.params = params.replace(max_timesteps=np.iinfo(np.int32).max)
+        shape = self.env.observation_space(params).shape
+        # The official space ends at 1, which a strong player's health exceeds.
+        self.observation_space = gymnasium.spaces.Box(0.0, np.inf, shape, np.float32)
+        self.action_space = gymnasium.spaces.Discrete(self.env.num_actions)
+
+    def reset(self, key: Any) -> Any:
+        # Craftax takes keys of the old, untyped kind, and keeps one in its state.
+        _, state = self.env.reset_env(jax.random.key_data(key), self.params)
+        return state
+
+    def step(self, key: Any, state: Any, action: Any) -> Any:
+        _, state, reward, terminated, _ = self.env.step_env(
+            jax.random.key_data(key), state, action, self.params
+        )
+        info = {"achievements": state.achievements}
+        return state, jnp.asarray(reward, jnp.float32), terminated, info
+
+    def observe(self, state: Any) -> Any:
+        return self.env.get_obs(state).astype(jnp.float32)

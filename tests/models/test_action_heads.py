@@ -243,7 +243,8 @@ def test_noise_that_is_given_chooses_what_sample_draws(action_space):
     parameters = random_parameters(head, 64) * 3.0
     noise = getattr(np.random.default_rng(1), head.noise)(size=(64, head.noise_size))
 
-    chosen = head.choose(parameters, noise.astype("float32"))
+    tensors = map(keras.ops.convert_to_tensor, (parameters, noise.astype("float32")))
+    chosen = head.choose(*tensors)
 
     clipped = to_numpy(head.clip(chosen))
     expected = head.sample(parameters, np.random.default_rng(1))

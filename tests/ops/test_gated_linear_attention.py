@@ -69,6 +69,21 @@ def test_matches_the_oracle(time, r):
     assert_gradients_match(plain, arrays, grads)
 
 
+@pytest.mark.slow
+def test_matches_the_oracle_over_8192_steps():
+    time, options = 8192, {"r": 2, "start": np.zeros((1, 8192), bool)}
+    options["start"][0, 5000] = True
+    arrays = random_arrays(time, 2, batch=1)
+
+    outputs, grads = gradients(traced(functools.partial(attend, **options)), arrays)
+
+    plain = functools.partial(oracle.agalite_attention, **options)
+    for ours, theirs in zip(outputs, plain(*arrays), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert all(np.isfinite(grad).all() for grad in grads)
+    assert_gradients_match(plain, arrays, grads)
+
+
 @pytest.mark.parametrize("time", [1, 7, 64])
 def test_a_masked_token_is_as_if_it_were_not_there(time):
     r = 3

@@ -106,7 +106,7 @@ def card(folder: Path) -> str:
         _json(folder / "config.json"),
         _json(folder / "evaluation.json"),
     )
-    recipe = load_recipe(folder / "recipe.toml", [f'name="{folder.name}"'])
+    recipe = load_recipe(folder / "recipe.toml")
     arguments = _arguments(recipe.environment_arguments)
     memory = config["memory"]
     many = ""
@@ -190,8 +190,8 @@ def _seeds(evaluation: dict[str, Any], seed: int) -> list[str]:
     for name, (low, high) in evaluation["intervals"].items():
         mean = sum(row[name] for row in seeds) / len(seeds)
         lines.append(
-            f"Mean {name.replace('_', ' ')} over training seeds: {mean:.3f}, 95% "
-            f"bootstrap interval over seeds and episodes {low:.3f} to {high:.3f}."
+            f"Over training seeds, {name.replace('_', ' ')}: {mean:.3f}, 95% bootstrap "
+            f"interval over seeds and episodes {low:.3f} to {high:.3f}."
         )
     return [*lines, ""]
 

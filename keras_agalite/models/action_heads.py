@@ -215,8 +215,9 @@ class BoxHead(ActionHead):
     def choose(self, parameters: Any, noise: Any) -> Any:
         mean, log_std = ops.split(parameters, 2, axis=-1)
         actions = mean + ops.exp(log_std) * noise
-        shape: Any = ops.shape(mean)
-        return ops.reshape(actions, (*shape[:-1], *self.action_space.shape))
+        space: Any = self.action_space
+        batch: Any = ops.shape(mean)[:-1]
+        return ops.reshape(actions, (*batch, *space.shape))
 
     def clip(self, actions: Any) -> Any:
         space: Any = self.action_space

@@ -6,6 +6,7 @@ Building a policy never imports its environment's package.
 from keras_agalite.zoo.policies import PolicyInfo as PolicyInfo
 from keras_agalite.zoo.policies import craftax_policy as craftax_policy
 from keras_agalite.zoo.policies import list_policies as list_policies
+from keras_agalite.zoo.policies import memory_chain_policy as memory_chain_policy
 from keras_agalite.zoo.policies import memory_maze_policy as memory_maze_policy
 from keras_agalite.zoo.policies import minigrid_memory_policy as minigrid_memory_policy
 from keras_agalite.zoo.policies import mystery_path_policy as mystery_path_policy

@@ -125,6 +125,20 @@ def tmaze(corridor_length: int) -> Architecture:
     )
 
 
+def memory_chain(memory_length: int) -> Architecture:
+    """MemoryChain of one bit: time left, index, bit."""
+    return Architecture(
+        name=f"memory_chain_{memory_length}",
+        environment="keras_agalite/MemoryChain-v0",
+        observation_space=spaces.Box(-1.0, 1.0, (3,), np.float32),
+        action_space=spaces.Discrete(2),
+        encoder=("MLPEncoder", {"units": [], "activation": "tanh"}),
+        head_units=64,
+        blocks=_SMALL,
+        hidden_dim=64,
+    )
+
+
 def memory_maze(size: str) -> Architecture:
     return Architecture(
         name=f"memory_maze_{size}",

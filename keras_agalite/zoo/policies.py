@@ -39,12 +39,16 @@ def tmaze_policy(
     corridor_length: int = 10, memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
     """A policy for `keras_agalite/TMaze-v0`, with six distractors."""
-    if not isinstance(corridor_length, int) or corridor_length < 2:
-        raise ValueError(
-            "`corridor_length` must be at least 2. Received: "
-            f"corridor_length={corridor_length!r}"
-        )
+    _check_length("corridor_length", corridor_length, 2)
     return _policy(architectures.tmaze(corridor_length), memory, weights)
+
+
+def memory_chain_policy(
+    memory_length: int = 100, memory: str = "agalite", weights: Weights = "auto"
+) -> MemoryPolicy:
+    """A policy for MemoryChain of bsuite, in gymnax's form, with one bit."""
+    _check_length("memory_length", memory_length, 1)
+    return _policy(architectures.memory_chain(memory_length), memory, weights)
 
 
 def memory_maze_policy(
@@ -113,6 +117,7 @@ def list_policies() -> list[PolicyInfo]:
     released = {name: _released_info(name) for name in presets.released_presets()}
     known = [
         architectures.tmaze(10),
+        architectures.memory_chain(100),
         *map(architectures.memory_maze, MAZE_SIZES),
         *map(architectures.mystery_path, MYSTERY_PATHS),
         *map(architectures.craftax, CRAFTAX),
@@ -177,6 +182,13 @@ def _fitting(
                 f"weights={str(weights)!r} with {received}"
             )
     return policy
+
+
+def _check_length(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(
+            f"`{name}` must be at least {least}. Received: {name}={value!r}"
+        )
 
 
 def _check(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -1,7 +1,15 @@
 import ctypes.util
 import importlib.util
 
+import keras
 import pytest
+
+# Programs in JAX, whatever Keras runs on: once is enough, and once in full.
+collect_ignore = []
+if keras.backend.backend() != "jax":
+    collect_ignore += ["test_functional.py"]
+if importlib.util.find_spec("labmaze") is None:
+    collect_ignore += ["test_fast_memory_maze.py"]
 
 CAN_DRAW = any(map(ctypes.util.find_library, ("EGL", "OSMesa")))
 

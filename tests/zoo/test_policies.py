@@ -19,6 +19,7 @@ ARCHITECTURES = {
     for a in (
         architectures.tmaze(10),
         architectures.tmaze(300),
+        architectures.memory_chain(100),
         architectures.memory_maze("9x9"),
         architectures.mystery_path("grid"),
         architectures.mystery_path("continuous"),
@@ -29,6 +30,7 @@ ARCHITECTURES = {
 }
 FUNCTIONS = (
     zoo.tmaze_policy,
+    zoo.memory_chain_policy,
     zoo.memory_maze_policy,
     zoo.mystery_path_policy,
     zoo.craftax_policy,
@@ -111,6 +113,7 @@ def test_weights_from_a_folder_and_from_a_file(tmp_path):
     ("function", "arguments", "message"),
     [
         (zoo.tmaze_policy, {"corridor_length": 1}, "corridor_length=1"),
+        (zoo.memory_chain_policy, {"memory_length": 0}, "memory_length=0"),
         (zoo.memory_maze_policy, {"size": "10x10"}, "size='10x10'"),
         (zoo.mystery_path_policy, {"variant": "maze"}, "variant='maze'"),
         (zoo.craftax_policy, {"variant": "pixels"}, "variant='pixels'"),

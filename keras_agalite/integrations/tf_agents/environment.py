@@ -53,6 +53,10 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
 
     Box actions are clipped to their bounds before the environment sees them.
 
+    Attributes:
+        error: What the environment raised last. TensorFlow, which calls it from a
+            graph, passes on the text of an exception alone.
+
     Args:
         env: A `gymnasium.Env`, or a `gymnasium.vector.VectorEnv` whose autoreset
             mode is `NEXT_STEP` (Gymnasium's default), which makes it batched.
@@ -83,6 +87,7 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
                 f"Received: autoreset_mode={mode}"
             )
         self._seed = seed
+        self.error: Exception | None = None
         self._info: Any = None
         self._rows = self._env.num_envs if self._vector else 1
         prefix = "single_" if self._vector else ""
@@ -132,7 +137,7 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
         return finished
 
     def _reset(self) -> ts.TimeStep:
-        observation, self._info = self._env.reset(seed=self._seed)
+        observation, self._info = self._call(self._env.reset, seed=self._seed)
         self._seed = None  # the next reset goes on in the same stream
         self._done = np.zeros(self._rows, bool)
         self._returns[:] = 0.0
@@ -144,7 +149,8 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
             return self._reset()
         if isinstance(self._action_space, spaces.Box):
             action = np.clip(action, self._action_space.low, self._action_space.high)
-        observation, reward, terminated, truncated, self._info = self._env.step(action)
+        result = self._call(self._env.step, action)
+        observation, reward, terminated, truncated, self._info = result
         first = self._done
         reward, terminated, truncated = (
             np.atleast_1d(np.asarray(x)) for x in (reward, terminated, truncated)
@@ -162,6 +168,13 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
             return step
         step_type, reward, discount, observation = step
         return ts.TimeStep(step_type[0], reward[0], discount[0], observation)
+
+    def _call(self, function: Any, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return function(*arguments, **keywords)
+        except Exception as error:
+            self.error = error
+            raise
 
     def _plain(self, observation: Any) -> Any:
         """Arrays of the spec's dtypes; a vector environment may reuse its buffers."""

@@ -112,6 +112,11 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             observations and rewards are not normalised unless told otherwise, and
             GAE with TD(lambda) returns is used.
 
+    Attributes:
+        diagnostics: Tensors of the last call of `train`, by name: `entropy`,
+            `kl_divergence`, `clip_fraction`, `explained_variance`. A function that
+            wraps `train` in a graph returns them from there.
+
     Raises:
         ValueError: If an argument is one that this agent sets itself.
     """
@@ -164,6 +169,7 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             # Now, so that `train` creates no variables and is traced once.
             optimizer.build(actor.trainable_variables)
         self._initial_state: Any = None
+        self.diagnostics: dict[str, Any] = {}
         # Same specs as TF-Agents' own collect policy, one run instead of two.
         self._collect_policy = MemoryPPOPolicy(
             policy,
@@ -261,15 +267,15 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             return tf.reduce_sum(x * weights) / tf.reduce_sum(weights)
 
         spread = mean(tf.square(returns - mean(returns)))
-        scalars = {
-            "Losses/entropy": mean(entropy),
-            "Losses/kl_divergence": mean(tf.cast(kl, tf.float32)),
-            "Losses/clip_fraction": self._clip_fraction,
-            "Losses/explained_variance": 1.0
+        self.diagnostics = {
+            "entropy": mean(entropy),
+            "kl_divergence": mean(tf.cast(kl, tf.float32)),
+            "clip_fraction": self._clip_fraction,
+            "explained_variance": 1.0
             - mean(tf.square(returns - values)) / tf.maximum(spread, 1e-8),
         }
-        for name, value in scalars.items():
-            tf.summary.scalar(name, value, step=self.train_step_counter)
+        for name, value in self.diagnostics.items():
+            tf.summary.scalar(f"Losses/{name}", value, step=self.train_step_counter)
 
     def compute_return_and_advantage(
         self, next_time_steps: ts.TimeStep, value_preds: Any

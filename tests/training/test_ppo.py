@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import keras_agalite
 from tests.integrations.setup import tmaze_policy
 from training.ppo import PPO, AnnealedRate, Experience, advantages, shuffle, take_rows
 from training.recipe import Recipe
@@ -72,6 +74,41 @@ def test_loss_terms_and_gradients_equal_those_of_tf_agents(oracle):
     assert max(np.abs(g).max() for g in expected) > 1e-3
     for mine, theirs in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_a_compiled_call_a_minibatch_ends_with_the_same_weights(oracle):
+    recipe = dataclasses.replace(RECIPE, num_minibatches=3, num_epochs=2)
+    fields = {k: jnp.asarray(oracle[k]) for k in Experience._fields if k in oracle}
+    experience = Experience(**fields, state=entries(oracle, "state/"))
+    ppo = PPO(tmaze_policy(), recipe)
+    before = ppo.initial_state()
+    whole, expected = jax.jit(ppo.learn)(before, experience)
+    copy = jax.tree.map(jnp.copy, before)  # the optimizer's variables are given away
+    state, metrics = ppo.learn_in_steps(copy, experience)
+    assert int(state.iteration) == int(whole.iteration) == 1
+    for a, b in zip(state.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert any(
+        (a != b).any() for a, b in zip(state.weights, before.weights, strict=True)
+    )
+    assert set(metrics) == set(expected)
+    for name, value in metrics.items():
+        assert value == pytest.approx(float(expected[name]), abs=1e-4), name
+
+
+def test_images_on_a_cpu_are_learnt_from_in_steps():
+    image = gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    vector = gymnasium.spaces.Box(0, 1, (8,), np.float32)
+    encoders = {
+        True: keras_agalite.ResNetEncoder(image, 4, filters=(2,)),
+        False: keras_agalite.MLPEncoder(vector),
+    }
+    for sees_images, encoder in encoders.items():
+        policy = keras_agalite.MemoryPolicy(
+            encoder, keras_agalite.Memoryless(4), gymnasium.spaces.Discrete(2)
+        )
+        expected = sees_images and jax.default_backend() == "cpu"
+        assert PPO(policy, RECIPE).learns_in_steps == expected
 
 
 def test_advantages_equal_a_plain_loop():

@@ -29,7 +29,8 @@ PUBLIC = {
     "keras_agalite.models": """ConvEncoder Encoder GridEncoder MLPEncoder
         MemoryPolicy PolicyOutput ResNetEncoder""",
     "keras_agalite.zoo": """PolicyInfo craftax_policy list_policies
-        memory_chain_policy memory_maze_policy minigrid_memory_policy mystery_path_policy
+        memory_chain_policy memory_maze_policy minigrid_memory_policy
+        mystery_path_policy
         tmaze_policy""",
     "keras_agalite.environments": """CraftaxVectorEnv PreviousActionReward TMaze make
         make_vec""",

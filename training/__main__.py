@@ -1,13 +1,15 @@
-"""The command line: `python -m training train|sweep|evaluate|video|release|cards`."""
+"""The command line: `python -m training train|sweep|evaluate|compare|...`."""
 
 import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from training.errors import Interrupted, TrainingError
 from training.recipe import ENGINES, load_recipe
 
 
@@ -17,6 +19,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     train = commands.add_parser("train", help="train a policy; continue a run")
     _add_recipe(train)
+    train.add_argument(
+        "--wandb", metavar="PROJECT", help="send metrics to Weights & Biases too"
+    )
+    train.add_argument(
+        "--video", action="store_true", help="write episodes.gif after training"
+    )
     train.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
@@ -48,6 +56,18 @@ def main(arguments: list[str] | None = None) -> int:
     video.add_argument("--seed", type=int, default=1_000_000)
     video.set_defaults(function=_video)
 
+    compare = commands.add_parser("compare", help="compare finished runs and sweeps")
+    _add_runs(compare)
+    compare.add_argument("--score", choices=["success_rate", "mean_return"])
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    compare.add_argument("--plot", type=Path, metavar="FILE", help="draw the result")
+    compare.set_defaults(function=_compare)
+
+    report = commands.add_parser("report", help="write a web page about runs")
+    _add_runs(report)
+    report.add_argument("--out", type=Path, metavar="FILE.html", required=True)
+    report.set_defaults(function=_report)
+
     release = commands.add_parser("release", help="make a folder of zoo/ from a run")
     release.add_argument("run", type=Path, help="a run, or the folder of a sweep")
     release.add_argument("folder", type=Path, help="for example zoo/tmaze_10")
@@ -62,6 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (TrainingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as stop:
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0
 
 
@@ -69,6 +96,18 @@ def _add_recipe(parser: Any) -> None:
     parser.add_argument("recipe", help="a TOML file, see training/recipes/")
     _add_overrides(parser)
     parser.add_argument("--run-dir", type=Path, help="default: runs/<recipe's name>")
+
+
+def _add_runs(parser: Any) -> None:
+    parser.add_argument(
+        "runs", type=Path, nargs="+", help="folders of runs or of sweeps"
+    )
+    parser.add_argument(
+        "--by",
+        default="memory",
+        metavar="KEY",
+        help="the recipes' key that tells groups apart (default: memory)",
+    )
 
 
 def _add_overrides(parser: Any) -> None:
@@ -97,11 +136,17 @@ def _train(options: Any) -> None:
     os.environ.setdefault("KERAS_BACKEND", ENGINES[recipe.engine])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     engine = importlib.import_module(f"training.engines.{recipe.engine}")
+    from training.writers import check_wandb
+
     check_backend(recipe.engine)
-    result = engine.train(recipe, run_dir)
+    if options.wandb:
+        check_wandb()
+    result = engine.train(recipe, run_dir, options.wandb)
     if result:
         _show(result)
         print(f"written to {run_dir}")
+    if result and options.video:
+        _write_video(run_dir / "preset", run_dir / "episodes.gif", 3, None)
 
 
 def _sweep(options: Any) -> None:
@@ -151,13 +196,42 @@ def _evaluate(options: Any) -> None:
 
 
 def _video(options: Any) -> None:
+    _write_video(options.preset, options.file, options.episodes, options.seed)
+
+
+def _write_video(preset: Any, file: Path, episodes: int, seed: int | None) -> None:
     from keras_agalite import MemoryPolicy
     from training.evaluate import preset_recipe
     from training.video import write_video
 
-    policy = MemoryPolicy.from_preset(options.preset)
-    recipe = load_recipe(preset_recipe(options.preset))
-    write_video(policy, recipe, options.file, options.episodes, options.seed)
+    policy = MemoryPolicy.from_preset(preset)
+    recipe = load_recipe(preset_recipe(preset))
+    write_video(
+        policy, recipe, file, episodes, recipe.evaluation_seed if seed is None else seed
+    )
+
+
+def _compare(options: Any) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from training.compare import compare
+    from training.comparison_views import plot, text
+    from training.finished import finished_runs
+
+    result = compare(finished_runs(options.runs), options.by, options.score)
+    print(text(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    if options.plot:
+        plot(result, options.plot)
+
+
+def _report(options: Any) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from training.finished import finished_runs
+    from training.report import write_report
+
+    write_report(finished_runs(options.runs), options.by, options.out)
+    print(f"written to {options.out}")
 
 
 def _release(options: Any) -> None:

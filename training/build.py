@@ -1,6 +1,7 @@
 """Environments and policies from a recipe."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,41 +9,42 @@ import gymnasium
 import keras
 
 import keras_agalite
-from keras_agalite.environments import (
-    PreviousActionReward,
-    functional,
-    make_vec,
-    registry,
-)
+from keras_agalite.environments import functional
 from keras_agalite.environments.functional.registry import has_functional
 from keras_agalite.environments.functional.vector import FunctionalVectorEnv
+from training.checked import CheckedVectorEnv
+from training.environments import is_stepped_together, make_vector
 from training.recipe import ENCODERS, MEMORIES, Recipe
 
 
 def make_environments(
     recipe: Recipe, number: int
 ) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
-    """A vector of the recipe's environments, in this process.
+    """A vector of the recipe's environments, each of them checked.
 
     Raises:
         ImportError: If the environment's package is missing; it says how to install.
         ValueError: If there is no such environment or it refuses its arguments.
     """
-    arguments = dict(recipe.environment_arguments)
-    if recipe.previous_action_reward:
-        if _is_one_program(recipe.environment):
-            # Gymnasium cannot wrap the single worlds of such a vector.
-            return FunctionalVectorEnv(make_functional_environment(recipe), number)
-        arguments["wrappers"] = [PreviousActionReward]
     with _explained(recipe):
-        return make_vec(recipe.environment, number, **arguments)
+        name = recipe.environment
+        together = is_stepped_together(name) and has_functional(name)
+        if recipe.previous_action_reward and together:
+            # Gymnasium cannot wrap the single worlds of such a vector.
+            env = make_functional_environment(recipe)
+            return CheckedVectorEnv(FunctionalVectorEnv(env, number))
+        return make_vector(recipe, number)
 
 
-def _is_one_program(name: str) -> bool:
-    """Whether one compiled program steps all environments of a vector."""
-    identifier, _ = registry.resolve(name)
-    spec = gymnasium.spec(identifier)
-    return spec.vector_entry_point is not None and has_functional(name)
+def make_spaces(recipe: Recipe) -> tuple[Any, Any]:
+    """The spaces of one of the recipe's environments: observations, actions.
+
+    Raises:
+        As `make_environments`.
+    """
+    one = make_environments(dataclasses.replace(recipe, vectorization_mode="sync"), 1)
+    one.close()
+    return one.single_observation_space, one.single_action_space
 
 
 def make_functional_environment(recipe: Recipe) -> Any:

@@ -1,12 +1,13 @@
 """Checkpoints of named arrays: written whole or not at all, the last ones kept."""
 
-import os
 import re
 import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from training.files import write_whole
 
 NAME = re.compile(r"step_(\d+)\.npz")
 
@@ -28,6 +29,11 @@ class Checkpoints:
         names = (NAME.fullmatch(path.name) for path in self.folder.glob("step_*"))
         return sorted(int(name[1]) for name in names if name)
 
+    def last(self) -> Path | None:
+        """The newest checkpoint."""
+        steps = self.steps()
+        return self._path(steps[-1]) if steps else None
+
     def save(self, step: int, arrays: dict[str, np.ndarray]) -> None:
         """Writes a checkpoint: killed at any moment, it is there whole or not at all.
 
@@ -36,18 +42,7 @@ class Checkpoints:
                 checkpoints before it stay as they are.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(step)
-        part = path.with_suffix(".part")
-        try:
-            with part.open("wb") as file:
-                np.savez(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            self._sync_folder()
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OSError(f"Cannot write the checkpoint {path}: {error}") from error
+        write_whole(self._path(step), lambda file: np.savez(file, **arrays))
         for old in self.steps()[: -self.kept]:
             self._path(old).unlink()
 
@@ -56,8 +51,11 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 # Reading all of it checks the sums that the file holds.
-                with np.load(self._path(step), allow_pickle=False) as file:
-                    return step, {name: file[name] for name in file.files}
+                with (
+                    self._path(step).open("rb") as file,
+                    np.load(file, allow_pickle=False) as arrays,
+                ):
+                    return step, {name: arrays[name] for name in arrays.files}
             except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
                 warnings.warn(
                     f"The checkpoint {self._path(step)} is damaged and is skipped: "
@@ -68,10 +66,3 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step_{step:012}.npz"
-
-    def _sync_folder(self) -> None:
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -1,5 +1,6 @@
 """Collecting experience for PPO: from functional or from gymnasium environments."""
 
+import time
 from typing import Any
 
 import gymnasium
@@ -47,11 +48,15 @@ class FunctionalCollector:
         self.shardings = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
         learner, worlds = self.shardings
         self.reset = jax.jit(self._start, out_shardings=worlds)
-        self.iterate = jax.jit(
-            self._iterate,
-            donate_argnums=(0, 1),
-            out_shardings=(learner, worlds, learner, worlds),
-        )
+        self._collect = jax.jit(self.collect, donate_argnums=1, out_shardings=worlds)
+        if ppo.learns_in_steps:
+            self.iterate = self._iterate_in_steps
+        else:
+            self.iterate = jax.jit(
+                self._iterate,
+                donate_argnums=(0, 1),
+                out_shardings=(learner, worlds, learner, worlds),
+            )
 
     def _start(self) -> Any:
         recipe = self.ppo.recipe
@@ -67,6 +72,11 @@ class FunctionalCollector:
         """
         state, experience, episodes = self.collect(learner, state)
         learner, metrics = self.ppo.learn(learner, experience)
+        return learner, state, metrics, episodes
+
+    def _iterate_in_steps(self, learner: Any, state: Any) -> Any:
+        state, experience, episodes = self._collect(learner, state)
+        learner, metrics = self.ppo.learn_in_steps(learner, experience)
         return learner, state, metrics, episodes
 
     def collect(self, learner: Any, state: Any) -> Any:
@@ -122,6 +132,7 @@ class GymnasiumCollector:
         self.vector = vector
         self.ppo = ppo
         self.tells_success = False
+        self.seconds: dict[str, float] = {}
         self.rows = NamedSharding(mesh, PartitionSpec(AXIS))
 
         def choose(*arguments: Any) -> Any:
@@ -129,7 +140,9 @@ class GymnasiumCollector:
             return action, ppo.policy.actor.clip(action), *rest
 
         self._act = jax.jit(choose)
-        self._learn = jax.jit(ppo.learn, donate_argnums=0)
+        self._learn = ppo.learn_in_steps
+        if not ppo.learns_in_steps:
+            self._learn = jax.jit(ppo.learn, donate_argnums=0)
 
     def reset(self, step: int) -> None:
         """New episodes, seeded by the step, and empty memories."""
@@ -150,6 +163,7 @@ class GymnasiumCollector:
             `(learner, metrics, episodes)`.
         """
         recipe, before = self.ppo.recipe, self.memory
+        begin = time.perf_counter()
         first = int(learner.iteration) * recipe.sequence_length
         steps = [
             self._step(learner.weights, first + i)
@@ -160,15 +174,22 @@ class GymnasiumCollector:
             del episodes["success"]
         *_, final_value, _ = self._choose(learner.weights, 0)
         experience = Experience(*self._put(rows), before, final_value)
+        collected = time.perf_counter()
         learner, metrics = self._learn(learner, experience)
+        # The next step needs the weights, so that waiting here loses nothing.
+        jax.block_until_ready(metrics)
+        self.seconds = {
+            "collect_steps_per_second": collected - begin,
+            "learn_steps_per_second": time.perf_counter() - collected,
+        }
         return learner, metrics, episodes
 
-    def _choose(self, weights: Any, time: int) -> Any:
+    def _choose(self, weights: Any, index: int) -> Any:
         observation, start = self._put((self.observation, self.start))
-        return self._act(weights, observation, self.memory, start, np.int32(time))
+        return self._act(weights, observation, self.memory, start, np.int32(index))
 
-    def _step(self, weights: Any, time: int) -> Any:
-        action, clipped, log_prob, value, self.memory = self._choose(weights, time)
+    def _step(self, weights: Any, index: int) -> Any:
+        action, clipped, log_prob, value, self.memory = self._choose(weights, index)
         observation, reward, terminated, truncated, info = self.vector.step(
             np.asarray(clipped)
         )

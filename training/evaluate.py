@@ -1,5 +1,6 @@
 """Evaluation of a policy in its environment, on any backend."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ MAX_PARALLEL = 64
 
 
 def evaluate(
-    policy: MemoryPolicy,
+    policy: MemoryPolicy | None,
     recipe: Recipe,
     episodes: int,
     seed: int,
@@ -23,7 +24,7 @@ def evaluate(
     """Plays whole episodes; episode i is the environment's with seed `seed + i`.
 
     Args:
-        policy: The policy.
+        policy: The policy; None for actions that are drawn evenly.
         recipe: Says which environment.
         episodes: Number of episodes.
         seed: Seed of the first episode, and of the noise when sampled.
@@ -38,7 +39,8 @@ def evaluate(
     noise = np.random.default_rng(seed)
     for first in range(seed, seed + episodes, MAX_PARALLEL):
         seeds = range(first, min(first + MAX_PARALLEL, seed + episodes))
-        played += _play(policy, recipe, list(seeds), None if not sampled else noise)
+        draws = noise if sampled or policy is None else None
+        played += _play(policy, recipe, list(seeds), draws)
     returns = np.array([episode["return"] for episode in played])
     successes = [e["success"] for e in played if "success" in e]
     result = {
@@ -46,7 +48,7 @@ def evaluate(
         "environment_arguments": recipe.environment_arguments,
         "episodes": episodes,
         "seed": seed,
-        "actions": "sampled" if sampled else "greedy",
+        "actions": "random" if policy is None else "sampled" if sampled else "greedy",
         "backend": keras.backend.backend(),
         "mean_return": float(returns.mean()),
         "std_return": float(returns.std(ddof=1)) if episodes > 1 else None,
@@ -59,23 +61,30 @@ def evaluate(
 
 
 def _play(
-    policy: MemoryPolicy,
+    policy: MemoryPolicy | None,
     recipe: Recipe,
     seeds: list[int],
     noise: np.random.Generator | None,
 ) -> list[dict[str, Any]]:
     number = len(seeds)
-    environments = make_environments(recipe, number)
+    # In this process: starting some for a few episodes takes longer than they do.
+    here = dataclasses.replace(recipe, vectorization_mode="sync")
+    environments = make_environments(here, number)
     try:
         observation, _ = environments.reset(seed=seeds)
-        state = policy.initial_state(number)
+        state = policy.initial_state(number) if policy else None
+        if policy is None and noise is not None:
+            environments.action_space.seed(int(noise.integers(2**31)))
         returns, lengths = np.zeros(number), np.zeros(number, int)
         successes: dict[int, bool] = {}
         running = np.ones(number, bool)
         while running.any():
-            action, state = policy.act(
-                observation, state, deterministic=noise is None, seed=noise
-            )
+            if policy is None:
+                action = environments.action_space.sample()
+            else:
+                action, state = policy.act(
+                    observation, state, deterministic=noise is None, seed=noise
+                )
             observation, reward, terminated, truncated, info = environments.step(action)
             # Rows that are done begin another episode, which does not count.
             returns += np.where(running, reward, 0.0)

@@ -1,6 +1,5 @@
 """What a run shows and writes while it goes on: terminal, curve, plot."""
 
-import importlib.util
 import json
 import math
 import sys
@@ -20,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from training.files import write_text
+
 
 class Curve:
     """Episode statistics over steps: a JSON line an iteration, and the plot.
@@ -32,16 +33,21 @@ class Curve:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        self.rows: list[dict[str, Any]] = []
-        if path.is_file():
-            rows = (json.loads(line) for line in path.read_text().splitlines())
-            self.rows = [row for row in rows if row["step"] <= step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        self.rows = [row for row in read_curve(path) if row["step"] <= step]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def add(self, row: dict[str, Any]) -> None:
+        """Writes a line.
+
+        Raises:
+            OSError: If it cannot be written; the message names the file.
+        """
         self.rows.append(row)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OSError(f"Cannot write {self.path}: {error}") from error
 
     def plot(self, path: Path, title: str) -> None:
         """Draws mean return and success of the training episodes over steps."""
@@ -96,47 +102,48 @@ class Display:
     def __exit__(self, *error: Any) -> None:
         self.progress.__exit__(*error)
 
-    def update(self, step: int, rate: float, episodes: list[dict[str, Any]]) -> None:
-        """Shows the step, steps a second and the mean over recent episodes."""
+    def update(
+        self, step: int, speed: dict[str, float], episodes: list[dict[str, Any]]
+    ) -> None:
+        """Shows the step, steps a second and the means over recent episodes."""
         self.episodes.extend(episodes)
-        status = f"{rate:,.0f} steps/s"
-        recent = summarize(list(self.episodes))
-        if recent["mean_return"] is not None:
-            status += f"  return {recent['mean_return']:.2f}"
-        if recent["success_rate"] is not None:
-            status += f"  success {recent['success_rate']:.0%}"
+        status = describe(speed, summarize(list(self.episodes)))
         self.progress.update(self.task, completed=min(step, self.total), status=status)
         if self.progress.disable and step >= self.next_line:
             print(f"{step:>10,} / {self.total:,} steps  {status}", flush=True)
             self.next_line = step + self.total // 20
 
 
-class TensorBoard:
-    """Scalars for TensorBoard, without TensorFlow; nothing where it is not installed.
+def describe(speed: dict[str, float], recent: dict[str, Any]) -> str:
+    """Speed and episode statistics in a few words; what is not known is left out."""
+    text = f"{speed['steps_per_second']:,.0f} steps/s"
+    apart = [
+        f"{what} {speed[key]:,.0f}"
+        for what, key in (
+            ("collect", "collect_steps_per_second"),
+            ("learn", "learn_steps_per_second"),
+        )
+        if key in speed
+    ]
+    if apart:
+        text += f" ({', '.join(apart)})"
+    if recent["mean_return"] is not None:
+        text += f"  return {recent['mean_return']:.2f}"
+        text += f"  length {recent['mean_length']:.0f}"
+    if recent["success_rate"] is not None:
+        text += f"  success {recent['success_rate']:.0%}"
+    return text
 
-    Args:
-        folder: Where the events go.
-        written: False for one that writes nothing.
-    """
 
-    def __init__(self, folder: Path, written: bool = True) -> None:
-        self.writer: Any = None
-        if written and importlib.util.find_spec("tensorboard"):
-            from tensorboard import summary
-
-            self.writer = summary.Writer(str(folder))
-
-    def __enter__(self) -> "TensorBoard":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self.writer:
-            self.writer.close()
-
-    def add(self, step: int, scalars: dict[str, float | None]) -> None:
-        for name, value in scalars.items():
-            if self.writer and value is not None and not name.endswith("/step"):
-                self.writer.add_scalar(name, value, step)
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """The lines of a curve; one that a full disk left half written is no line."""
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
 
 
 def summarize(episodes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ MEMORIES = {
     "lstm": "LSTM",
     "memoryless": "Memoryless",
 }
+VECTORIZATION_MODES = ("sync", "async")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,8 @@ class Recipe:
     head_activation: str = "tanh"
 
     num_environments: int = 32
+    vectorization_mode: str = "sync"
+    worker_restarts: int = 3
     sequence_length: int = 64
     num_epochs: int = 4
     num_minibatches: int = 4
@@ -68,7 +71,12 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check_type(field.name, field.type)
-        one_of = {"engine": ENGINES, "encoder": ENCODERS, "memory": MEMORIES}
+        one_of = {
+            "engine": ENGINES,
+            "encoder": ENCODERS,
+            "memory": MEMORIES,
+            "vectorization_mode": VECTORIZATION_MODES,
+        }
         for key, allowed in one_of.items():
             self._check(key, getattr(self, key) in allowed, f"one of {list(allowed)}")
         positive = (
@@ -79,7 +87,9 @@ class Recipe:
         )
         for key in positive.split():
             self._check(key, getattr(self, key) > 0, "greater than 0")
-        not_negative = "seed evaluation_seed entropy_coefficient value_coefficient"
+        not_negative = (
+            "seed evaluation_seed entropy_coefficient value_coefficient worker_restarts"
+        )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
         for key in ("discount", "gae_lambda"):

@@ -6,11 +6,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from training.files import write_text
 from training.recipe import Recipe, load_recipe
 
 RECIPE = "recipe.toml"
-# What may change when a run is continued: it may go on for longer.
-MAY_CHANGE = {"total_steps", "checkpoints_kept", "evaluation_episodes"}
+# What may change when a run is continued: it may go on for longer, or otherwise
+# without another result.
+MAY_CHANGE = {
+    "total_steps",
+    "checkpoints_kept",
+    "evaluation_episodes",
+    "vectorization_mode",
+    "worker_restarts",
+}
 
 
 def open_run(recipe: Recipe, run_dir: Path) -> None:
@@ -30,7 +38,7 @@ def open_run(recipe: Recipe, run_dir: Path) -> None:
                 f"--run-dir, or remove it. Received: changed {sorted(changed)}"
             )
     run_dir.mkdir(parents=True, exist_ok=True)
-    file.write_text(recipe.to_toml())
+    write_text(file, recipe.to_toml())
 
 
 def write_result(
@@ -48,5 +56,5 @@ def write_result(
     result["trained_steps"] = trained_steps
     text = json.dumps(result, indent=2) + "\n"
     for folder in (run_dir, preset):
-        (folder / "evaluation.json").write_text(text)
+        write_text(folder / "evaluation.json", text)
     return result

@@ -1,9 +1,11 @@
 """The same recipe with several training seeds, one process each."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from training.errors import Interrupted
 from training.recipe import load_recipe
 
 
@@ -24,6 +26,7 @@ def sweep(
         The folder of the runs.
 
     Raises:
+        Interrupted: If a run was stopped with Ctrl-C: the others are not begun.
         ValueError: If the recipe is not valid or a run failed; the message says
             which seeds did. The other seeds are trained all the same.
     """
@@ -35,11 +38,23 @@ def sweep(
         for text in [*overrides, f"seed={seed}"]:
             command += ["--set", text]
         command += ["--run-dir", str(folder / f"seed_{seed}")]
-        if subprocess.run(command).returncode:
+        code = _run(command)
+        if code in (128 + signal.SIGINT, -signal.SIGINT):
+            raise Interrupted(signal.SIGINT)
+        if code:
             failed.append(seed)
     if failed:
         raise ValueError(f"Expected every run to end well. Received: seeds {failed}")
     return folder
+
+
+def _run(command: list[str]) -> int:
+    """Runs a process, and leaves Ctrl-C to it: it saves before it ends."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.run(command).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def runs_of(folder: Path) -> list[Path]:

@@ -129,3 +129,15 @@ def test_what_it_refuses():
 
     with pytest.raises(ValueError, match="counted from 0"):
         GymnasiumEnvironment(Shifted())
+
+
+def test_what_an_environment_raised_is_kept():
+    class Broken(Counter):
+        def step(self, action):
+            raise KeyError("broken")
+
+    env = GymnasiumEnvironment(Broken())
+    env.reset()
+    with pytest.raises(KeyError):
+        env.step(np.int64(0))
+    assert isinstance(env.error, KeyError)

@@ -3,17 +3,22 @@
 import dataclasses
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
 import pytest
 
 import keras_agalite
+from tests.training.processes import (
+    assert_same_weights,
+    checkpointed_weights,
+    curve_rows,
+    curve_steps,
+    in_a_process,
+    log_of,
+    run_killed_at_random,
+)
 from training.__main__ import main
 from training.collect import finished
 from training.engines.jax import Run
@@ -68,16 +73,6 @@ def recipe_file(tmp_path):
     return str(file)
 
 
-def curve_steps(run):
-    lines = (run / "curve.jsonl").read_text().splitlines()
-    return [json.loads(line)["step"] for line in lines]
-
-
-def assert_same_weights(a, b):
-    for x, y in zip(a, b, strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
 def final_weights(run):
     return [np.asarray(w) for w in run.state[0].weights]
 
@@ -85,8 +80,10 @@ def final_weights(run):
 def test_a_run_writes_what_the_docs_say_and_is_continued(recipe_file, tmp_path, capfd):
     run = tmp_path / "run"
     arguments = ["train", recipe_file, "--run-dir", str(run)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--video"]) == 0
     for name in (
+        "episodes.gif",
+        "machine.json",
         "recipe.toml",
         "curve.jsonl",
         "learning_curve.png",
@@ -192,11 +189,7 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
     resumed.train()
     assert resumed.step == 800
     assert_same_weights(final_weights(whole), final_weights(resumed))
-    rows = [
-        [{k: v for k, v in row.items() if k != "steps_per_second"} for row in r.rows]
-        for r in (whole.curve, resumed.curve)
-    ]
-    assert rows[0] == rows[1]
+    assert curve_rows(whole) == curve_rows(resumed)
 
 
 def test_another_seed_is_another_run(tmp_path):
@@ -207,52 +200,6 @@ def test_another_seed_is_another_run(tmp_path):
         run.train()
         weights.append(final_weights(run))
     assert any((a != b).any() for a, b in zip(*weights, strict=True))
-
-
-def in_a_process(recipe_file, run_dir, *options, log=None, **environment):
-    """A run in a process of its own, so that it can be killed or see more devices."""
-    command = [sys.executable, "-m", "training", "train", str(recipe_file)]
-    with (log or run_dir.parent / f"{run_dir.name}.log").open("w") as output:
-        return subprocess.Popen(
-            [*command, "--run-dir", str(run_dir), *options],
-            env={**os.environ, **environment},
-            stdout=output,
-            stderr=output,
-        )
-
-
-def log_of(run_dir):
-    return (run_dir.parent / f"{run_dir.name}.log").read_text()
-
-
-def checkpointed_weights(run_dir):
-    newest = sorted((run_dir / "checkpoints").glob("*.npz"))[-1]
-    with np.load(newest) as arrays:
-        return newest.name, [arrays[k] for k in arrays.files if ".weights" in k]
-
-
-def run_killed_at_random(tmp_path, recipe, kills):
-    file = tmp_path / "recipe.toml"
-    file.write_text(recipe.to_toml())
-    assert in_a_process(file, tmp_path / "whole").wait() == 0
-    random = np.random.default_rng()
-    folder = tmp_path / "killed"
-    for _ in range(kills):
-        process = in_a_process(file, folder)
-        curve, size = folder / "curve.jsonl", float("inf")
-        while process.poll() is None:
-            before, size = size, curve.stat().st_size if curve.exists() else 0
-            if size > before:  # it is at work: at any moment of that
-                time.sleep(random.random() * 0.3)
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.01)
-        process.wait()
-    assert in_a_process(file, folder).wait() == 0, log_of(folder)
-    name, weights = checkpointed_weights(folder)
-    expected_name, expected = checkpointed_weights(tmp_path / "whole")
-    assert name == expected_name
-    assert_same_weights(weights, expected)
 
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):

@@ -7,6 +7,11 @@ import numpy as np
 import pytest
 
 import keras_agalite
+from tests.training.processes import (
+    curve_rows,
+    curve_steps,
+    run_killed_at_random,
+)
 from training.__main__ import main
 from training.engines.tf_agents import Run
 from training.recipe import Recipe
@@ -42,16 +47,13 @@ def recipe_file(tmp_path):
     return str(file)
 
 
-def curve_steps(run):
-    lines = (run / "curve.jsonl").read_text().splitlines()
-    return [json.loads(line)["step"] for line in lines]
-
-
 def test_a_run_writes_what_the_docs_say_and_is_continued(recipe_file, tmp_path, capfd):
     run = tmp_path / "run"
     arguments = ["train", recipe_file, "--run-dir", str(run)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--video"]) == 0
     for name in (
+        "episodes.gif",
+        "machine.json",
         "recipe.toml",
         "curve.jsonl",
         "learning_curve.png",
@@ -59,7 +61,7 @@ def test_a_run_writes_what_the_docs_say_and_is_continued(recipe_file, tmp_path, 
         "preset/config.json",
         "preset/model.weights.h5",
         "preset/recipe.toml",
-        "checkpoints/checkpoint",
+        "checkpoints/step_000000000400.npz",
     ):
         assert (run / name).stat().st_size > 0, name
     assert list((run / "tensorboard").glob("events*"))
@@ -99,20 +101,27 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
     stopped._iterate = until_stopped
     with pytest.raises(StopError):
         stopped.train()
-    assert int(stopped.step) == 200
+    assert stopped.step == 200
     resumed = Run(SMALL, tmp_path / "stopped")
-    assert int(resumed.step) == 120
+    assert resumed.step == 120
     resumed.train()
-    assert int(resumed.step) == 400
+    assert resumed.step == 400
     for a, b in zip(
         whole.policy.get_weights(), resumed.policy.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(a, b)
-    rows = [
-        [{k: v for k, v in row.items() if k != "steps_per_second"} for row in r.rows]
-        for r in (whole.curve, resumed.curve)
-    ]
-    assert rows[0] == rows[1]
+    assert curve_rows(whole) == curve_rows(resumed)
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    recipe = dataclasses.replace(SMALL, total_steps=2400, checkpoint_interval=200)
+    run_killed_at_random(tmp_path, recipe, kills=2)
+
+
+@pytest.mark.slow
+def test_a_run_killed_many_times_ends_with_the_same_weights(tmp_path):
+    recipe = dataclasses.replace(SMALL, total_steps=24_000, checkpoint_interval=400)
+    run_killed_at_random(tmp_path, recipe, kills=25)
 
 
 def test_another_seed_is_another_run(tmp_path):

@@ -35,6 +35,8 @@ def main(file):
     # The frame after the last step was there for the bootstrap value alone.
     experience = tf.nest.map_structure(lambda x: x[:, :TIME], experience)
     policy = twin(rollout)  # other weights than those that collected
+    kernel = policy.actor.weights[-2]
+    kernel.assign(kernel + np.random.default_rng(2).normal(size=kernel.shape))
     weights = policy.get_weights()
     agent = MemoryPPOAgent(
         rollout.environment.time_step_spec(),

@@ -14,24 +14,43 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from training.build import make_environments, make_functional_environment, make_policy
+from training.build import (
+    make_environments,
+    make_functional_environment,
+    make_policy,
+    make_spaces,
+)
 from training.checkpoints import Checkpoints
 from training.collect import AXIS, FunctionalCollector, GymnasiumCollector, finished
+from training.footprint import check_memory
 from training.ppo import PPO
-from training.progress import Curve, Display, TensorBoard, summarize
 from training.recipe import Recipe
 from training.runs import open_run, write_result
+from training.session import Session
 
 
-def train(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
+def train(recipe: Recipe, run_dir: Path, wandb: str | None = None) -> dict[str, Any]:
     """Trains, evaluates and writes the run; continues one that exists.
+
+    Args:
+        recipe: The recipe.
+        run_dir: Folder of the run.
+        wandb: Project of Weights & Biases, if metrics go there.
 
     Returns:
         The evaluation; in processes other than the first, nothing.
+
+    Raises:
+        Interrupted: If a signal asked to stop; a checkpoint is written.
+        TrainingError: If the run cannot go on.
+        OSError: If a file cannot be written; the message names it.
     """
     run = Run(recipe, run_dir)
-    run.train()
-    return run.finish()
+    try:
+        run.train(wandb)
+        return run.finish()
+    finally:
+        run.close()
 
 
 class Run:
@@ -42,7 +61,8 @@ class Run:
         run_dir: Folder of the run.
 
     Raises:
-        ValueError: If the environments cannot be shared evenly among the devices.
+        ValueError: If the environments cannot be shared evenly among the devices, a
+            part cannot be built, or needs more memory than there is.
     """
 
     def __init__(self, recipe: Recipe, run_dir: Path) -> None:
@@ -61,13 +81,18 @@ class Run:
                 "Several processes can share functional environments alone. "
                 f"Received: environment={recipe.environment!r}"
             )
-        vector = None if env else make_environments(recipe, number)
+        if env and recipe.vectorization_mode != "sync":
+            raise ValueError(
+                '`vectorization_mode` must be "sync" where environments are compiled '
+                f"with the learner. Received: environment={recipe.environment!r}, "
+                f"vectorization_mode={recipe.vectorization_mode!r}"
+            )
         spaces = (
-            (env.observation_space, env.action_space)
-            if env
-            else (vector.single_observation_space, vector.single_action_space)
+            (env.observation_space, env.action_space) if env else make_spaces(recipe)
         )
         self.policy = make_policy(recipe, *spaces)
+        check_memory(self.policy, recipe)
+        vector = None if env else make_environments(recipe, number)
         self.chief = jax.process_index() == 0
         if self.chief:
             open_run(recipe, run_dir)  # nothing is written before all can be built
@@ -85,37 +110,47 @@ class Run:
             self.state = (initial,)
         self.step = 0
         self._restore()
-        self.curve = Curve(run_dir / "curve.jsonl", self.step) if self.chief else None
+        self.session: Any = None
 
-    def train(self) -> None:
-        """Runs iterations until the recipe's steps are done."""
+    def train(self, wandb: str | None = None) -> None:
+        """Runs iterations until the recipe's steps are done, or a signal comes."""
         recipe = self.recipe
-        with (
-            TensorBoard(self.run_dir / "tensorboard", self.chief) as board,
-            Display(recipe.total_steps, self.step, self.chief) as display,
-        ):
+        with Session(
+            recipe, self.run_dir, self.step, self.checkpoints, self.chief, wandb
+        ) as self.session:
             self._begin_episodes()
             told: Any = None  # by the last iteration; read while the next one runs
             self.clock = time.perf_counter()
-            while self.step < recipe.total_steps:
+            while self.step < recipe.total_steps and not self._interrupted():
                 before, told = told, self._iterate()
                 if before:
-                    self._log(self.step, *before, display, board)
+                    self._log(self.step, *before)
                 self.step += recipe.steps_per_iteration
-                if self._checkpoint_is_due():
-                    self._log(self.step, *told, display, board)
+                due = self._checkpoint_is_due()
+                if due or self.vector:
+                    self._log(self.step, *told)
                     told = None
+                if due:
                     self.save()
                     self._begin_episodes()
             if told:
-                self._log(self.step, *told, display, board)
-        if self.step not in self.checkpoints.steps():
-            self.save()
+                self._log(self.step, *told)
+            if self.step not in self.checkpoints.steps():
+                self.save()
+            self.session.interrupt.raise_if_asked()
+
+    @property
+    def curve(self) -> Any:
+        return self.session.curve
+
+    def close(self) -> None:
+        """Ends the environments and their processes."""
+        if self.vector:
+            self.vector.close()
 
     def finish(self) -> dict[str, Any]:
         """Writes the preset, its evaluation and the plot."""
-        if self.vector:
-            self.vector.close()
+        self.close()
         learner = to_host(self.state[0])
         for variable, weight in zip(
             self.policy.trainable_variables, learner.weights, strict=True
@@ -128,11 +163,9 @@ class Run:
 
     def save(self) -> None:
         """Writes a checkpoint of everything that the run goes on from."""
-        state = to_host(self.state)
-        if self.chief:
-            leaves = jax.tree_util.tree_leaves_with_path(state)
-            named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-            self.checkpoints.save(self.step, named)
+        leaves = jax.tree_util.tree_leaves_with_path(to_host(self.state))
+        named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+        self.session.save(self.step, named)
 
     def _restore(self) -> None:
         found = self.checkpoints.restore()
@@ -163,20 +196,25 @@ class Run:
         before = self.step - self.recipe.steps_per_iteration
         return self.step // interval > before // interval
 
-    def _log(
-        self, step: int, metrics: Any, episodes: Any, display: Any, board: Any
-    ) -> None:
+    def _interrupted(self) -> bool:
+        """Whether a signal came, to this process or to one that trains with it."""
+        came = self.session.interrupted
+        if jax.process_count() == 1:
+            return came
+        # All must leave the loop after the same iteration.
+        return bool(multihost_utils.process_allgather(np.array(came)).any())
+
+    def _log(self, step: int, metrics: Any, episodes: Any) -> None:
         metrics = {name: float(x) for name, x in metrics.items()}  # waits for it
         ended = finished(to_host(episodes))
         now = time.perf_counter()
-        rate = self.recipe.steps_per_iteration / (now - self.clock)
+        seconds = {"steps_per_second": now - self.clock}
+        if self.vector:
+            seconds.update(self.collector.seconds)
         self.clock = now
-        if self.chief:
-            display.update(step, rate, ended)
-            row = {"step": step, "steps_per_second": rate, **summarize(ended)}
-            self.curve.add({**row, **metrics})
-            board.add(step, {f"episodes/{key}": x for key, x in row.items()})
-            board.add(step, {f"Losses/{key}": x for key, x in metrics.items()})
+        size = self.recipe.steps_per_iteration
+        speed = {name: size / max(x, 1e-9) for name, x in seconds.items()}
+        self.session.log(step, speed, metrics, ended)
 
 
 def to_host(tree: Any) -> Any:

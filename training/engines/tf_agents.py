@@ -5,7 +5,9 @@ seed and the step. At every checkpoint the environments are reset, stopped run o
 so a run that is resumed from one goes on as if it had never stopped.
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +24,38 @@ from tf_agents.environments import tf_py_environment
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.utils import common
 
-from training.build import make_environments, make_policy
-from training.progress import Curve, Display, summarize
+from training.build import make_environments, make_policy, make_spaces
+from training.checkpoints import Checkpoints
+from training.footprint import check_memory
 from training.recipe import Recipe
 from training.runs import open_run, write_result
+from training.session import Session
 
 tf.get_logger().setLevel("ERROR")  # gather_all is deprecated, and what we need
 
 
-def train(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
+def train(recipe: Recipe, run_dir: Path, wandb: str | None = None) -> dict[str, Any]:
     """Trains, evaluates and writes the run; continues one that exists.
+
+    Args:
+        recipe: The recipe.
+        run_dir: Folder of the run.
+        wandb: Project of Weights & Biases, if metrics go there.
 
     Returns:
         The evaluation.
+
+    Raises:
+        Interrupted: If a signal asked to stop; a checkpoint is written.
+        TrainingError: If the run cannot go on.
+        OSError: If a file cannot be written; the message names it.
     """
     run = Run(recipe, run_dir)
-    run.train()
-    return run.finish()
+    try:
+        run.train(wandb)
+        return run.finish()
+    finally:
+        run.environments.close()
 
 
 class Run:
@@ -47,21 +64,26 @@ class Run:
     Args:
         recipe: The recipe.
         run_dir: Folder of the run.
+
+    Raises:
+        ValueError: If a part cannot be built, or needs more memory than there is.
     """
 
     def __init__(self, recipe: Recipe, run_dir: Path) -> None:
         self.recipe = recipe
         self.run_dir = run_dir
         number = recipe.num_environments
+        self.policy = make_policy(recipe, *make_spaces(recipe))
+        check_memory(self.policy, recipe)
         vector = make_environments(recipe, number)
-        self.policy = make_policy(
-            recipe, vector.single_observation_space, vector.single_action_space
-        )
         open_run(recipe, run_dir)  # nothing is written before all can be built
         self.environments = integration.GymnasiumEnvironment(vector)
         self.tf_environments = tf_py_environment.TFPyEnvironment(self.environments)
         self.optimizer = tf_keras.optimizers.Adam(
-            recipe.learning_rate, epsilon=recipe.adam_epsilon
+            recipe.learning_rate,
+            epsilon=recipe.adam_epsilon,
+            # Not the agent, which would tell the norm of what it has clipped.
+            global_clipnorm=recipe.max_gradient_norm,
         )
         self.agent = integration.MemoryPPOAgent(
             self.tf_environments.time_step_spec(),
@@ -74,7 +96,6 @@ class Run:
             importance_ratio_clipping=recipe.clip_epsilon,
             entropy_regularization=recipe.entropy_coefficient,
             value_pred_loss_coef=recipe.value_coefficient,
-            gradient_clipping=recipe.max_gradient_norm,
         )
         self.agent.initialize()
         self.buffer = tf_uniform_replay_buffer.TFUniformReplayBuffer(
@@ -89,99 +110,137 @@ class Run:
             num_steps=recipe.steps_per_iteration + 1,
         )
         self._drive = common.function(driver.run)
-        self._train = common.function(self.agent.train)
+        self._train = common.function(self._learn)
         self._prepare = common.function(self._prepare_batch)
-        self._record = tf.Variable(False, trainable=False)
-        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.checkpoint = tf.train.Checkpoint(
-            weights=[w.value for w in self.policy.variables],
-            optimizer=self.optimizer,
-            train_steps=self.agent.train_step_counter,
-            collected_steps=self.agent.collect_policy.collected_steps,
-            step=self.step,
-        )
-        self.checkpoints = tf.train.CheckpointManager(
-            self.checkpoint,
-            str(run_dir / "checkpoints"),
-            max_to_keep=recipe.checkpoints_kept,
-            step_counter=self.step,
-        )
-        if self.checkpoints.latest_checkpoint:
-            self.checkpoint.restore(
-                self.checkpoints.latest_checkpoint
-            ).assert_consumed()
-        self.curve = Curve(run_dir / "curve.jsonl", int(self.step))
+        self.step = 0
+        self.checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoints_kept)
+        self._restore()
 
-    def train(self) -> None:
-        """Runs iterations until the recipe's steps are done."""
+    def train(self, wandb: str | None = None) -> None:
+        """Runs iterations until the recipe's steps are done, or a signal comes."""
         recipe = self.recipe
-        writer = tf.summary.create_file_writer(str(self.run_dir / "tensorboard"))
-        with (
-            writer.as_default(),
-            Display(recipe.total_steps, int(self.step)) as display,
-        ):
+        size, interval = recipe.steps_per_iteration, recipe.checkpoint_interval
+        with Session(
+            recipe, self.run_dir, self.step, self.checkpoints, wandb=wandb
+        ) as session:
+            self.curve = session.curve
             time_step, state = self._reset()
-            while int(self.step) < recipe.total_steps:
-                begin = time.perf_counter()
-                time_step, state = self._iterate(time_step, state)
+            while self.step < recipe.total_steps and not session.interrupted:
+                time_step, state, metrics, seconds = self._iterate(time_step, state)
+                speed = {k: size / max(v, 1e-9) for k, v in seconds.items()}
                 episodes = self.environments.pop_finished_episodes()
-                rate = recipe.steps_per_iteration / (time.perf_counter() - begin)
-                step = int(self.step)
-                display.update(step, rate, episodes)
-                self._log(step, rate, episodes)
-                previous = step - recipe.steps_per_iteration
-                interval = recipe.checkpoint_interval
-                if step // interval > previous // interval:
-                    self.checkpoints.save(step)
+                session.log(self.step, speed, metrics, episodes)
+                if self.step // interval > (self.step - size) // interval:
+                    session.save(self.step, self._arrays())
                     time_step, state = self._reset()
-        if int(self.step) != self._last_saved():
-            self.checkpoints.save(int(self.step))
+            if self.step not in self.checkpoints.steps():
+                session.save(self.step, self._arrays())
+            session.interrupt.raise_if_asked()
 
     def finish(self) -> dict[str, Any]:
         """Writes the preset, its evaluation and the plot."""
         self.environments.close()
         self.curve.plot(self.run_dir / "learning_curve.png", self.recipe.name)
-        return write_result(self.policy, self.recipe, self.run_dir, int(self.step))
+        return write_result(self.policy, self.recipe, self.run_dir, self.step)
 
-    def _last_saved(self) -> int:
-        latest = self.checkpoints.latest_checkpoint
-        return int(latest.rsplit("-", 1)[1]) if latest else -1
+    def _variables(self) -> dict[str, Any]:
+        """All that a run goes on from, by name."""
+        groups = {
+            "weights": [w.value for w in self.policy.variables],
+            "optimizer": self.optimizer.variables,
+        }
+        return {
+            "train_steps": self.agent.train_step_counter,
+            "collected_steps": self.agent.collect_policy.collected_steps,
+            **{
+                f"{name}/{i:03}": variable
+                for name, group in groups.items()
+                for i, variable in enumerate(group)
+            },
+        }
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {name: x.numpy() for name, x in self._variables().items()}
+
+    def _restore(self) -> None:
+        found = self.checkpoints.restore()
+        if found is None:
+            return
+        self.step, arrays = found
+        for name, variable in self._variables().items():
+            variable.assign(arrays[name])
 
     def _reset(self) -> tuple[Any, Any]:
         """New episodes, seeded by the step, and empty memories."""
-        seed = np.random.SeedSequence([self.recipe.seed, int(self.step)])
+        seed = np.random.SeedSequence([self.recipe.seed, self.step])
         self.environments.seed(int(seed.generate_state(1)[0]))
-        time_step = self.tf_environments.reset()
+        with self._own_errors():
+            time_step = self.tf_environments.reset()
         state = self.agent.collect_policy.get_initial_state(
             self.recipe.num_environments
         )
         return time_step, state
 
-    def _iterate(self, time_step: Any, state: Any) -> tuple[Any, Any]:
-        """Collects one sequence in each environment and learns from them."""
+    def _iterate(self, time_step: Any, state: Any) -> tuple[Any, Any, Any, Any]:
+        """Collects one sequence in each environment and learns from them.
+
+        Returns:
+            `(time_step, state, metrics, seconds)`: means over the minibatches, and
+            how long the parts took.
+        """
         recipe = self.recipe
+        begin = time.perf_counter()
         if recipe.anneal_learning_rate:
-            left = 1.0 - int(self.step) / recipe.total_steps
+            left = 1.0 - self.step / recipe.total_steps
             self.optimizer.learning_rate.assign(recipe.learning_rate * left)
         self.buffer.clear()
         start = state
-        time_step, state = self._drive(
-            time_step, state, maximum_iterations=recipe.sequence_length
-        )
+        with self._own_errors():
+            time_step, state = self._drive(
+                time_step, state, maximum_iterations=recipe.sequence_length
+            )
+        collected = time.perf_counter()
         experience = self._prepare(self.buffer.gather_all(), time_step, state)
-        noise = np.random.default_rng([recipe.seed, int(self.step)])
-        for epoch in range(recipe.num_epochs):
+        noise = np.random.default_rng([recipe.seed, self.step])
+        rows = []
+        for _ in range(recipe.num_epochs):
             order = noise.permutation(recipe.num_environments)
-            for i, rows in enumerate(np.split(order, recipe.num_minibatches)):
-                last = (epoch + 1, i + 1) == (recipe.num_epochs, recipe.num_minibatches)
-                self._record.assign(last)  # one minibatch an iteration is enough
+            for which in np.split(order, recipe.num_minibatches):
                 batch, initial_state = tf.nest.map_structure(
-                    lambda x, rows=rows: tf.gather(x, rows), (experience, start)
+                    lambda x, which=which: tf.gather(x, which), (experience, start)
                 )
-                with tf.summary.record_if(self._record):
-                    self._train(batch, initial_state=initial_state)
-        self.step.assign_add(recipe.steps_per_iteration)
-        return time_step, state
+                rows.append(self._train(batch, initial_state))
+        metrics = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
+        self.step += recipe.steps_per_iteration
+        end = time.perf_counter()
+        seconds = {
+            "steps_per_second": end - begin,
+            "collect_steps_per_second": collected - begin,
+            "learn_steps_per_second": end - collected,
+        }
+        return time_step, state, metrics, seconds
+
+    @contextlib.contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Raises what the environments raised, not what TensorFlow makes of it."""
+        try:
+            yield
+        except tf.errors.OpError:
+            if self.environments.error is None:
+                raise
+            raise self.environments.error from None
+
+    def _learn(self, batch: Any, initial_state: Any) -> dict[str, Any]:
+        """Learns from one minibatch; returns what there is to know of it."""
+        loss = self.agent.train(batch, initial_state=initial_state)
+        terms = ("policy_gradient", "value_estimation", "entropy_regularization")
+        names = [f"{term}_loss" for term in terms]
+        return {
+            "loss": loss.loss,
+            **{name: getattr(loss.extra, name) for name in names},
+            **self.agent.diagnostics,
+            "gradient_norm": self.agent._grad_norm,
+        }
 
     def _prepare_batch(self, experience: Any, time_step: Any, state: Any) -> Any:
         """Advantages and returns; the frame they need at the end is dropped again."""
@@ -190,10 +249,3 @@ class Run:
         return tf.nest.map_structure(
             lambda x: x[:, : self.recipe.sequence_length], experience
         )
-
-    def _log(self, step: int, rate: float, episodes: list[dict[str, Any]]) -> None:
-        row = {"step": step, "steps_per_second": rate, **summarize(episodes)}
-        self.curve.add(row)
-        for key, value in row.items():
-            if value is not None and key != "step":
-                tf.summary.scalar(f"episodes/{key}", value, step=step)

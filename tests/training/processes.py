@@ -1,0 +1,78 @@
+"""Runs in processes of their own, and what they left: for the tests of both engines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from training.__main__ import main
+
+
+def curve_steps(run):
+    lines = (run / "curve.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def curve_rows(run):
+    """What a run recorded, but for how long it took."""
+    return [
+        {k: v for k, v in row.items() if not k.endswith("steps_per_second")}
+        for row in run.curve.rows
+    ]
+
+
+def assert_same_weights(a, b):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def in_a_process(recipe_file, run_dir, *options, log=None, **environment):
+    """A run in a process of its own, so that it can be killed or see more devices."""
+    command = [sys.executable, "-m", "training", "train", str(recipe_file)]
+    with (log or run_dir.parent / f"{run_dir.name}.log").open("w") as output:
+        return subprocess.Popen(
+            [*command, "--run-dir", str(run_dir), *options],
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+        )
+
+
+def log_of(run_dir):
+    return (run_dir.parent / f"{run_dir.name}.log").read_text()
+
+
+def checkpointed_weights(run_dir):
+    newest = sorted((run_dir / "checkpoints").glob("*.npz"))[-1]
+    with np.load(newest) as arrays:
+        return newest.name, [arrays[k] for k in arrays.files if "weights" in k]
+
+
+def run_killed_at_random(tmp_path, recipe, kills):
+    """Kills a run, and starts it again; in the end it is the one not killed."""
+    file = tmp_path / "recipe.toml"
+    file.write_text(recipe.to_toml())
+    random = np.random.default_rng()
+    folder, killed = tmp_path / "killed", 0
+    for _ in range(kills):
+        process = in_a_process(file, folder)
+        curve, size = folder / "curve.jsonl", float("inf")
+        while process.poll() is None:
+            before, size = size, curve.stat().st_size if curve.exists() else 0
+            if size > before:  # it is at work: at any moment of that
+                time.sleep(random.random() * 0.3)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed > 0, log_of(folder)
+    for each in (folder, tmp_path / "whole"):
+        assert main(["train", str(file), "--run-dir", str(each)]) == 0
+    name, weights = checkpointed_weights(folder)
+    expected_name, expected = checkpointed_weights(tmp_path / "whole")
+    assert name == expected_name
+    assert_same_weights(weights, expected)

@@ -113,7 +113,7 @@ def twin(rollout):
     policy = tmaze_policy()
     random = np.random.default_rng(1)
     for mine, theirs in zip(policy.weights, rollout.policy.weights, strict=True):
-        mine.assign(theirs + 0.03 * random.normal(size=theirs.shape))
+        mine.assign(theirs + 0.15 * random.normal(size=theirs.shape))
     return policy
 
 

@@ -1,8 +1,12 @@
 """An engine needs its backend; evaluation works on every backend."""
 
 import importlib.util
+import signal
 
 import keras
+
+# A shell that runs the tests in the background ignores Ctrl-C for all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKEND = keras.backend.backend()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -179,7 +180,9 @@ class Run:
                 array.shape, leaf.sharding, lambda index: array[index]
             )
 
-        self.state = jax.tree_util.tree_map_with_path(place, self.state)
+        placed = jax.tree_util.tree_map_with_path(place, self.state)
+        # On a CPU these may be NumPy's own memory, which must not be given away.
+        self.state = jax.tree.map(jnp.copy, placed)
 
     def _begin_episodes(self) -> None:
         if self.vector:

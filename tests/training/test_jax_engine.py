@@ -202,6 +202,7 @@ def test_another_seed_is_another_run(tmp_path):
     assert any((a != b).any() for a, b in zip(*weights, strict=True))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     recipe = dataclasses.replace(SMALL, total_steps=16_000, checkpoint_interval=800)
     run_killed_at_random(tmp_path, recipe, kills=2)

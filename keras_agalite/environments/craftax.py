@@ -1,7 +1,7 @@
 """Craftax with symbolic observations, as gymnasium environments."""
 
 from keras_agalite.environments import _functional
-from keras_agalite.environments._packages import require
+from keras_agalite.environments.functional.craftax import NAMES, check_name
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 from keras_agalite.environments.functional.vector import (
     FunctionalSingleEnv,
@@ -9,14 +9,9 @@ from keras_agalite.environments.functional.vector import (
     check_num_envs,
 )
 
-NAMES = ("Craftax-Symbolic-v1", "Craftax-Classic-Symbolic-v1")
-
 
 def _make(name: str) -> FunctionalEnv:
-    if name not in NAMES:
-        legal = ", ".join(NAMES)
-        raise ValueError(f"`name` must be one of {legal}. Received: {name=}")
-    require(name, ("craftax",), "pip install craftax")
+    check_name(name)
     return _functional.share(f"keras_agalite/{name}")
 
 

@@ -33,10 +33,7 @@ class Craftax(FunctionalEnv):
     costly_reset = True
 
     def __init__(self, name: str = NAMES[0]) -> None:
-        if name not in NAMES:
-            legal = ", ".join(NAMES)
-            raise ValueError(f"`name` must be one of {legal}. Received: name={name!r}")
-        require(name, ("craftax",), "pip install craftax")
+        check_name(name)
         from craftax.craftax_env import make_craftax_env_from_name
 
         self.name = name
@@ -64,3 +61,11 @@ class Craftax(FunctionalEnv):
 
     def observe(self, state: Any) -> Any:
         return self.env.get_obs(state).astype(jnp.float32)
+
+
+def check_name(name: str) -> None:
+    """Raises a ValueError unless there is such a Craftax, and it is installed."""
+    if name not in NAMES:
+        legal = ", ".join(NAMES)
+        raise ValueError(f"`name` must be one of {legal}. Received: name={name!r}")
+    require(name, ("craftax",), "pip install craftax")

@@ -14,80 +14,14 @@ from typing import Any
 
 import tensorflow as tf
 from tf_agents.agents import tf_agent
-from tf_agents.agents.ppo import (
-    ppo_agent,
-    ppo_clip_agent,
-    ppo_policy,
-    ppo_utils,
-)
+from tf_agents.agents.ppo import ppo_agent, ppo_clip_agent, ppo_utils
 from tf_agents.trajectories import policy_step, trajectory
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common, value_ops
 
-from keras_agalite.integrations.tf_agents.networks import (
-    ActorNetwork,
-    ValueNetwork,
-    distribution,
-    run_policy,
-)
+from keras_agalite.integrations.tf_agents.networks import ActorNetwork, ValueNetwork
+from keras_agalite.integrations.tf_agents.ppo_policy import MemoryPPOPolicy
 from keras_agalite.models import MemoryPolicy
-
-
-class MemoryPPOPolicy(ppo_policy.PPOPolicy):
-    """The collect policy: distribution, value and new state from one run.
-
-    Attributes:
-        collected_steps: Variable that counts calls of `action`; with the seed it
-            keys the noise of the actions.
-    """
-
-    def __init__(self, policy: MemoryPolicy, seed: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        # TF-Agents would empty the whole state, the clock of the memory included,
-        # in rollouts but not inside training sequences. The policy does it itself.
-        self._automatic_state_reset = False
-        self._policy = policy
-        self._seed = seed
-        self.collected_steps = tf.Variable(
-            0, dtype=tf.int64, trainable=False, name="collected_steps"
-        )
-
-    def run(
-        self, time_step: ts.TimeStep, policy_state: Any, training: bool = False
-    ) -> tuple[Any, Any, Any]:
-        """Returns the action distribution, the value and the new policy state."""
-        state = policy_state.get("actor_network_state", ()) if policy_state else ()
-        out, state = run_policy(
-            self._policy,
-            time_step.observation,
-            time_step.step_type,
-            state,
-            self.time_step_spec.observation,
-            training,
-        )
-        new_state = {"actor_network_state": state} if policy_state else ()
-        return distribution(self._policy, out.logits), out.value, new_state
-
-    def _distribution(
-        self, time_step: ts.TimeStep, policy_state: Any, training: bool = False
-    ) -> policy_step.PolicyStep:
-        action, value, state = self.run(time_step, policy_state, training)
-        info = {
-            "dist_params": ppo_utils.get_distribution_params(
-                action, legacy_distribution_network=False
-            ),
-            "value_prediction": value,
-        }
-        return policy_step.PolicyStep(action, state, info)
-
-    def _action(
-        self, time_step: ts.TimeStep, policy_state: Any, seed: Any = None
-    ) -> policy_step.PolicyStep:
-        step = self._distribution(time_step, policy_state)
-        count = self.collected_steps.assign_add(1)
-        key = tf.stack([tf.constant(self._seed, tf.int64), count])
-        key = tf.cast(tf.math.floormod(key, 2**31 - 1), tf.int32)
-        return step._replace(action=step.action.sample(seed=key))
 
 
 class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):

@@ -9,6 +9,31 @@ import time
 
 import numpy as np
 
+from training.recipe import Recipe
+
+SMALL = Recipe(
+    name="small",
+    environment="keras_agalite/TMaze-v0",
+    environment_arguments={"corridor_length": 4},
+    total_steps=400,
+    memory_arguments={
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "num_heads": 1,
+        "head_dim": 4,
+        "intermediate_dim": 8,
+        "eta": 2,
+        "r": 2,
+    },
+    head_units=8,
+    num_environments=4,
+    sequence_length=10,
+    num_epochs=2,
+    num_minibatches=2,
+    checkpoint_interval=120,
+    evaluation_episodes=8,
+)
+
 
 def curve_steps(run):
     lines = (run / "curve.jsonl").read_text().splitlines()

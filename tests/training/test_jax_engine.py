@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_agalite
+from tests.training import processes
 from tests.training.processes import (
     assert_same_weights,
     checkpointed_weights,
@@ -22,30 +23,13 @@ from tests.training.processes import (
 from training.__main__ import main
 from training.collect import finished
 from training.engines.jax import Run
-from training.recipe import Recipe
 
-SMALL = Recipe(
-    name="small",
+SMALL = dataclasses.replace(
+    processes.SMALL,
     engine="jax",
-    environment="keras_agalite/TMaze-v0",
-    environment_arguments={"corridor_length": 4},
     total_steps=800,
-    memory_arguments={
-        "num_layers": 1,
-        "hidden_dim": 8,
-        "num_heads": 1,
-        "head_dim": 4,
-        "intermediate_dim": 8,
-        "eta": 2,
-        "r": 2,
-    },
-    head_units=8,
     num_environments=8,
-    sequence_length=10,
-    num_epochs=2,
-    num_minibatches=2,
     checkpoint_interval=240,
-    evaluation_episodes=8,
 )
 # An environment without a functional form: gymnasium steps it.
 FED = dataclasses.replace(

@@ -8,6 +8,7 @@ import pytest
 
 import keras_agalite
 from tests.training.processes import (
+    SMALL,
     curve_rows,
     curve_steps,
     run_killed_at_random,
@@ -15,29 +16,6 @@ from tests.training.processes import (
 from training.__main__ import main
 from training.engines.tf_agents import Run
 from training.recipe import Recipe
-
-SMALL = Recipe(
-    name="small",
-    environment="keras_agalite/TMaze-v0",
-    environment_arguments={"corridor_length": 4},
-    total_steps=400,
-    memory_arguments={
-        "num_layers": 1,
-        "hidden_dim": 8,
-        "num_heads": 1,
-        "head_dim": 4,
-        "intermediate_dim": 8,
-        "eta": 2,
-        "r": 2,
-    },
-    head_units=8,
-    num_environments=4,
-    sequence_length=10,
-    num_epochs=2,
-    num_minibatches=2,
-    checkpoint_interval=120,
-    evaluation_episodes=8,
-)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The command line: `python -m training train|sweep|evaluate|compare|...`."""
 
 import argparse
-import importlib
 import json
 import os
 import signal
@@ -135,13 +134,13 @@ def _train(options: Any) -> None:
         _join(recipe, options)
     os.environ.setdefault("KERAS_BACKEND", ENGINES[recipe.engine])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    engine = importlib.import_module(f"training.engines.{recipe.engine}")
+    from training.train import train
     from training.writers import check_wandb
 
     check_backend(recipe.engine)
     if options.wandb:
         check_wandb()
-    result = engine.train(recipe, run_dir, options.wandb)
+    result = train(recipe, run_dir, options.wandb)
     if result:
         _show(result)
         print(f"written to {run_dir}")

@@ -45,11 +45,12 @@ class FunctionalCollector:
         self._reset = local(lambda keys: reset_worlds(env, keys), (rows,))
         self._step = local(lambda *x: step_worlds(env, *x), (rows, rows, rows))
         self._observe = local(env.observe_all, (rows,))
-        self.shardings = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
-        learner, worlds = self.shardings
+        learner, worlds = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
         self.reset = jax.jit(self._start, out_shardings=worlds)
-        self._collect = jax.jit(self.collect, donate_argnums=1, out_shardings=worlds)
         if ppo.learns_in_steps:
+            self._collect = jax.jit(
+                self.collect, donate_argnums=1, out_shardings=worlds
+            )
             self.iterate = self._iterate_in_steps
         else:
             self.iterate = jax.jit(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from training.files import write_text
 from training.recipe import load_recipe
 from training.sweep import runs_of
 
@@ -47,7 +48,7 @@ def release(source: Path, folder: Path) -> None:
         ]
         evaluation["intervals"] = _intervals(evaluations)
         text = json.dumps(evaluation, indent=2) + "\n"
-        (folder / "evaluation.json").write_text(text)
+        write_text(folder / "evaluation.json", text)
     write_cards(folder.parent)
 
 
@@ -75,7 +76,7 @@ def _intervals(evaluations: list[dict[str, Any]]) -> dict[str, list[float]]:
 def write_cards(zoo: Path) -> None:
     """Writes the card of every policy and zoo/README.md."""
     for path, text in cards(zoo).items():
-        path.write_text(text)
+        write_text(path, text)
 
 
 def cards(zoo: Path) -> dict[Path, str]:

@@ -30,30 +30,6 @@ from training.runs import open_run, write_result
 from training.session import Session
 
 
-def train(recipe: Recipe, run_dir: Path, wandb: str | None = None) -> dict[str, Any]:
-    """Trains, evaluates and writes the run; continues one that exists.
-
-    Args:
-        recipe: The recipe.
-        run_dir: Folder of the run.
-        wandb: Project of Weights & Biases, if metrics go there.
-
-    Returns:
-        The evaluation; in processes other than the first, nothing.
-
-    Raises:
-        Interrupted: If a signal asked to stop; a checkpoint is written.
-        TrainingError: If the run cannot go on.
-        OSError: If a file cannot be written; the message names it.
-    """
-    run = Run(recipe, run_dir)
-    try:
-        run.train(wandb)
-        return run.finish()
-    finally:
-        run.close()
-
-
 class Run:
     """One training run, on all devices that JAX sees.
 

@@ -34,30 +34,6 @@ from training.session import Session
 tf.get_logger().setLevel("ERROR")  # gather_all is deprecated, and what we need
 
 
-def train(recipe: Recipe, run_dir: Path, wandb: str | None = None) -> dict[str, Any]:
-    """Trains, evaluates and writes the run; continues one that exists.
-
-    Args:
-        recipe: The recipe.
-        run_dir: Folder of the run.
-        wandb: Project of Weights & Biases, if metrics go there.
-
-    Returns:
-        The evaluation.
-
-    Raises:
-        Interrupted: If a signal asked to stop; a checkpoint is written.
-        TrainingError: If the run cannot go on.
-        OSError: If a file cannot be written; the message names it.
-    """
-    run = Run(recipe, run_dir)
-    try:
-        run.train(wandb)
-        return run.finish()
-    finally:
-        run.environments.close()
-
-
 class Run:
     """One training run.
 
@@ -137,9 +113,13 @@ class Run:
                 session.save(self.step, self._arrays())
             session.interrupt.raise_if_asked()
 
+    def close(self) -> None:
+        """Ends the environments and their processes."""
+        self.environments.close()
+
     def finish(self) -> dict[str, Any]:
         """Writes the preset, its evaluation and the plot."""
-        self.environments.close()
+        self.close()
         self.curve.plot(self.run_dir / "learning_curve.png", self.recipe.name)
         return write_result(self.policy, self.recipe, self.run_dir, self.step)
 

@@ -128,25 +128,58 @@ def test_collected_sequences_say_what_happened(tmp_path):
         assert episode["return"] == pytest.approx(last - 0.1 * (episode["length"] - 1))
 
 
+def collected(run):
+    """The first sequences of a run."""
+    if run.vector is None:
+        _, experience, _ = jax.jit(run.collector.collect)(*run.state)
+        return experience
+    kept = []
+    run.collector._learn = lambda learner, batch: kept.append(batch) or (learner, {})
+    run.collector.reset(0)
+    run.collector.iterate(run.state[0])
+    return kept[0]
+
+
 def test_a_truncated_episode_is_no_terminated_one(tmp_path):
     arguments = {"corridor_length": 4, "max_episode_steps": 7}
     functional = dataclasses.replace(SMALL, environment_arguments=arguments)
     for recipe in (functional, FED):
-        run = Run(recipe, tmp_path / recipe.environment[:4])
-        if recipe is functional:
-            _, experience, _ = jax.jit(run.collector.collect)(*run.state)
-        else:
-            collected = []
-            run.collector._learn = lambda learner, experience, into=collected: (
-                into.append(experience) or (learner, {})
-            )
-            run.collector.reset(0)
-            run.collector.iterate(run.state[0])
-            experience = collected[0]
+        experience = collected(Run(recipe, tmp_path / recipe.environment[:4]))
         truncated = np.asarray(experience.ended & ~experience.terminated)
         assert truncated[:, 6].any(), recipe.environment
         assert (np.asarray(experience.reward)[:, 7][truncated[:, 6]] == 0.0).all()
         assert np.asarray(experience.start)[:, 8][truncated[:, 6]].all()
+
+
+def test_the_policy_sees_its_previous_action_and_reward(tmp_path):
+    maze = {"corridor_length": 4, "max_episode_steps": 7}
+    pendulum = {"max_episode_steps": 7}
+    for environment, arguments in (
+        (SMALL.environment, maze),
+        ("Pendulum-v1", pendulum),
+    ):
+        recipe = dataclasses.replace(
+            SMALL,
+            environment=environment,
+            environment_arguments=arguments,
+            previous_action_reward=True,
+        )
+        run = Run(recipe, tmp_path / environment[:4])
+        x = jax.tree.map(np.asarray, collected(run))
+
+        # A Box action is drawn without bounds, and clipped for the environment.
+        box = environment == "Pendulum-v1"
+        done = np.clip(x.action, -2, 2) if box else np.eye(4)[x.action]
+        follows = ~x.start[:, 1:, None]
+        assert not follows.all()
+        for seen, expected in (
+            (x.observation["previous_action"], done),
+            (x.observation["previous_reward"], x.reward[..., None]),
+        ):
+            assert (seen[x.start] == 0).all()
+            np.testing.assert_allclose(seen[:, 1:], follows * expected[:, :-1], 1e-6)
+        _, metrics = run.ppo.learn_in_steps(run.state[0], collected(run))
+        assert np.isfinite(metrics["loss"]), environment
 
 
 @pytest.mark.parametrize("recipe", [SMALL, FED], ids=["functional", "gymnasium"])

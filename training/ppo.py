@@ -211,8 +211,8 @@ class PPO:
     def learn_in_steps(self, state: LearnerState, experience: Experience) -> Any:
         """As `learn`, in one compiled call a minibatch.
 
-        On a CPU XLA runs the gradients of convolutions forty times slower inside a
-        loop than outside.
+        On a CPU XLA runs the gradients of convolutions far slower inside a loop than
+        outside.
         """
         batch, order = self._prepare(experience), self._order(state.iteration)
         weights, optimizer, every = state.weights, state.optimizer, []

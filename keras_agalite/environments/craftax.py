@@ -1,13 +1,23 @@
 """Craftax with symbolic observations, as gymnasium environments."""
 
 from keras_agalite.environments import _functional
-from keras_agalite.environments.functional.craftax import NAMES, check_name
+from keras_agalite.environments._packages import require
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 from keras_agalite.environments.functional.vector import (
     FunctionalSingleEnv,
     FunctionalVectorEnv,
     check_num_envs,
 )
+
+NAMES = ("Craftax-Symbolic-v1", "Craftax-Classic-Symbolic-v1")
+
+
+def check_name(name: str) -> None:
+    """Raises a ValueError unless there is such a Craftax, and it is installed."""
+    if name not in NAMES:
+        legal = ", ".join(NAMES)
+        raise ValueError(f"`name` must be one of {legal}. Received: name={name!r}")
+    require(name, ("craftax",), "pip install craftax")
 
 
 def _make(name: str) -> FunctionalEnv:

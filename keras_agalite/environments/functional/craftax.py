@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keras_agalite.environments._packages import require
+from keras_agalite.environments.craftax import NAMES, check_name
 from keras_agalite.environments.functional.protocol import FunctionalEnv
-
-NAMES = ("Craftax-Symbolic-v1", "Craftax-Classic-Symbolic-v1")
 
 
 class Craftax(FunctionalEnv):
@@ -61,11 +59,3 @@ class Craftax(FunctionalEnv):
 
     def observe(self, state: Any) -> Any:
         return self.env.get_obs(state).astype(jnp.float32)
-
-
-def check_name(name: str) -> None:
-    """Raises a ValueError unless there is such a Craftax, and it is installed."""
-    if name not in NAMES:
-        legal = ", ".join(NAMES)
-        raise ValueError(f"`name` must be one of {legal}. Received: name={name!r}")
-    require(name, ("craftax",), "pip install craftax")

@@ -1,6 +1,7 @@
-"""`python -m benchmarks act|learn|scaling`: the speed and memory of the memories.
+"""`python -m benchmarks act|learn|scaling|recall`: what the memories cost and hold.
 
 Forms are timed in interleaved rounds of one process; figures are medians and ratios.
+`recall` trains every memory of the zoo on the same small tasks.
 Run one backend at a time: KERAS_BACKEND, or --backend.
 """
 
@@ -17,7 +18,7 @@ RECURRENT = ("ours", "textbook", "no_recurrence")
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("work", choices=("act", "learn", "scaling"))
+    parser.add_argument("work", choices=tuple(_WORKS))
     parser.add_argument("--backend", choices=("jax", "tensorflow", "torch"))
     parser.add_argument("--device", choices=("cpu", "gpu"), help="default: the first")
     parser.add_argument("--batch", type=int, nargs="+", help="batch sizes")
@@ -25,10 +26,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--steps", type=int, default=128, help="of a sequence, to learn"
     )
     parser.add_argument("--rounds", type=int, help="default: by the work")
-    parser.add_argument("--forms", nargs="+", help="default: all")
+    parser.add_argument("--forms", nargs="*", help="default: all")
     parser.add_argument("--jit-compile", action="store_true", help="XLA on TensorFlow")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="scaling: the plot")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="scaling and recall: the plot"
+    )
+    parser.add_argument(
+        "--rows", type=Path, nargs="+", default=[], metavar="FILE",
+        help="recall: add what --json wrote before",
+    )  # fmt: skip
+    parser.add_argument("--updates", type=int, default=1000, help="recall: of training")
+    parser.add_argument("--seeds", type=int, default=3, help="recall: of training")
     options = parser.parse_args(arguments)
     if options.backend:
         os.environ["KERAS_BACKEND"] = options.backend
@@ -41,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    _print(rows)
+    if options.work != "recall":
+        _print(rows)
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     return 0
@@ -151,6 +161,18 @@ def _scaling(options: Any) -> list[dict[str, Any]]:
     return scaling(options.plot, _progress)
 
 
+def _recall(options: Any) -> list[dict[str, Any]]:
+    from benchmarks.recall import plot, recall, table
+
+    rows = recall(options.forms, options.updates, options.seeds, _progress)
+    for file in options.rows:
+        rows += json.loads(file.read_text())["rows"]
+    if options.plot:
+        plot(rows, options.plot)
+    print(table(rows))
+    return rows
+
+
 def _progress(text: str, done: int, total: int) -> None:
     if not sys.stderr.isatty():
         return
@@ -183,7 +205,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         print("  ".join(cell.rjust(n) for cell, n in zip(line, widths, strict=True)))
 
 
-_WORKS = {"act": _act, "learn": _learn, "scaling": _scaling}
+_WORKS = {"act": _act, "learn": _learn, "scaling": _scaling, "recall": _recall}
 
 if __name__ == "__main__":
     sys.exit(main())

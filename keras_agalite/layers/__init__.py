@@ -10,8 +10,14 @@ from keras_agalite.layers.gru_gate import GRUGate as GRUGate
 from keras_agalite.layers.gtrxl import GTrXL as GTrXL
 from keras_agalite.layers.gtrxl import GTrXLBlock as GTrXLBlock
 from keras_agalite.layers.gtrxl import GTrXLCell as GTrXLCell
+from keras_agalite.layers.lru import LRU as LRU
+from keras_agalite.layers.lru import LRUBlock as LRUBlock
+from keras_agalite.layers.lru import LRUCell as LRUCell
 from keras_agalite.layers.memory_rnn import MemoryRNN as MemoryRNN
 from keras_agalite.layers.memoryless import Memoryless as Memoryless
 from keras_agalite.layers.memoryless import MemorylessCell as MemorylessCell
+from keras_agalite.layers.mingru import MinGRU as MinGRU
+from keras_agalite.layers.mingru import MinGRUBlock as MinGRUBlock
+from keras_agalite.layers.mingru import MinGRUCell as MinGRUCell
 from keras_agalite.layers.recurrent import GRU as GRU
 from keras_agalite.layers.recurrent import LSTM as LSTM

@@ -5,10 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_agalite.layers.gated_block import (
-    GatedBlock,
-    GatedBlockCell,
-)
+from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.gated_block import GatedBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops import agalite_attention, agalite_state_size
 
@@ -81,7 +79,7 @@ class AGaLiTeBlock(GatedBlock):
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class AGaLiTeCell(GatedBlockCell):
+class AGaLiTeCell(BlockCell):
     """One step of AGaLiTe, as a Keras RNN cell.
 
     It runs in a stock `keras.layers.RNN` and, with episode starts, in `MemoryRNN`;

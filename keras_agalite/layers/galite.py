@@ -5,10 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_agalite.layers.gated_block import (
-    GatedBlock,
-    GatedBlockCell,
-)
+from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.gated_block import GatedBlock
 from keras_agalite.layers.gru_gate import orthogonal, orthogonal_blocks
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops import galite_attention, galite_state_size
@@ -106,7 +104,7 @@ class GaLiTeBlock(GatedBlock):
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class GaLiTeCell(GatedBlockCell):
+class GaLiTeCell(BlockCell):
     """One step of GaLiTe, as a Keras RNN cell.
 
     It runs in a stock `keras.layers.RNN` and, with episode starts, in `MemoryRNN`;

@@ -5,10 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_agalite.layers.gated_block import (
-    GatedBlock,
-    GatedBlockCell,
-)
+from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.gated_block import GatedBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops import relative_attention
 from keras_agalite.ops.relative_attention import distance_encoding
@@ -129,7 +127,7 @@ class GTrXLBlock(GatedBlock):
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
-class GTrXLCell(GatedBlockCell):
+class GTrXLCell(BlockCell):
     """One step of GTrXL, as a Keras RNN cell.
 
     It runs in a stock `keras.layers.RNN` and, with episode starts, in `MemoryRNN`;
@@ -166,6 +164,7 @@ class GTrXLCell(GatedBlockCell):
 
     block_class = GTrXLBlock
     flags = ("sliding_window",)
+    needs_valid_first = True  # a token sees all items between itself and the oldest
 
     def __init__(
         self,
@@ -211,21 +210,7 @@ class GTrXLCell(GatedBlockCell):
         biases = tuple(
             ops.convert_to_tensor(b) for b in (self.content_bias, self.position_bias)
         )
-        if mask is None:
-            return super().run(sequences, states, start, biases=biases)
-        # Valid tokens move to the front, where the others, behind them, are not seen.
-        steps = ops.arange(ops.shape(mask)[1])[None, :]
-        count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
-        valid = steps < count[:, -1:]
-        last = ops.shape(mask)[1] - 1
-        order = ops.minimum(ops.sort(ops.where(mask, steps, last + 1), axis=1), last)
-        sequences = ops.take_along_axis(sequences, order[:, :, None], axis=1)
-        if start is not None:
-            start = ops.take_along_axis(ops.cast(start, "int32"), order, axis=1)
-            start = ops.logical_and(start > 0, valid)
-        outputs, states = super().run(sequences, states, start, valid, biases=biases)
-        back = ops.maximum(count - 1, 0)
-        return ops.take_along_axis(outputs, back[:, :, None], axis=1), states
+        return super().run(sequences, states, start, mask, biases=biases)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")

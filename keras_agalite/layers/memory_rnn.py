@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from keras_agalite.ops.episodes import last_true
 from keras_agalite.ops.gated_linear_attention import at_least_float32
 
 
@@ -200,17 +201,11 @@ class MemoryRNN(keras.layers.RNN):
 
     def hold_outputs(self, outputs: Any, mask: Any) -> Any:
         """What Keras returns at masked steps: the previous output, or zeros."""
-        valid = ops.cast(mask, "int32")
-        count = ops.cumsum(valid, axis=1)
+        valid = mask
         if not self.zero_output_for_mask:
-            length = ops.shape(outputs)[1]
-            steps = ops.arange(length, dtype="int32")[None, :]
-            # Valid steps in order; the one at count - 1 is the last so far.
-            order = ops.sort(ops.where(mask, steps, length), axis=1)
-            last = ops.take_along_axis(order, ops.maximum(count - 1, 0), axis=1)
-            last = ops.minimum(last, length - 1)
+            count, last = last_true(mask)
             outputs = ops.take_along_axis(outputs, last[:, :, None], axis=1)
-            valid = ops.cast(count > 0, "int32")
+            valid = count > 0
         return outputs * ops.cast(valid, outputs.dtype)[:, :, None]
 
     def compute_output_spec(

@@ -14,7 +14,11 @@ from keras_agalite.layers import (
     GaLiTeCell,
     GTrXL,
     GTrXLCell,
+    LRU,
+    LRUCell,
     MemoryRNN,
+    MinGRU,
+    MinGRUCell,
 )
 from tests.helpers import compiled, to_numpy
 
@@ -31,11 +35,14 @@ AGALITE = {
 SIZES = {k: v for k, v in AGALITE.items() if k not in ("eta", "r")}
 GALITE = {**SIZES, "eta": 2}
 GTRXL = {**SIZES, "memory_length": 3}
-# Layers of gated blocks, their cells and arguments.
+MINGRU = {"num_layers": 1, "hidden_dim": 8, "expansion": 1, "intermediate_dim": 6}
+# Layers of blocks, their cells and arguments.
 BLOCKS = {
     "agalite": (AGaLiTe, AGaLiTeCell, AGALITE),
     "galite": (GaLiTe, GaLiTeCell, GALITE),
     "gtrxl": (GTrXL, GTrXLCell, GTRXL),
+    "mingru": (MinGRU, MinGRUCell, MINGRU),
+    "lru": (LRU, LRUCell, {"num_layers": 1, "hidden_dim": 8, "state_dim": 3}),
 }
 CELLS = {
     "gru": lambda **k: keras.layers.GRUCell(5, **k),

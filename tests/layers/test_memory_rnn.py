@@ -81,6 +81,8 @@ def test_chunks_equal_the_whole(name):
         ("agalite", [41, 41]),
         ("galite", [80, 80]),
         ("gtrxl", [25, 25]),
+        ("mingru", [8]),
+        ("lru", [6]),
     ],
 )
 def test_initial_state_is_zeros_of_the_state_size(name, sizes):

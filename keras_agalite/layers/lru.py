@@ -1,0 +1,219 @@
+"""LRU: the block, the cell that takes one step, the layer that takes many."""
+
+import math
+from random import getrandbits
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.residual_block import ResidualBlock
+from keras_agalite.layers.sequence_memory import SequenceMemory
+from keras_agalite.ops.episodes import memory_scan, repeat_in_time
+from keras_agalite.ops.gated_linear_attention import at_least_float32
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class LRUBlock(ResidualBlock):
+    """One block of LRU: norm, recurrence, gated linear unit, skip; see `LRU`.
+
+    Call arguments and returns: as in `AGaLiTeBlock`. The state holds the real parts
+    of h, then the imaginary ones.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        state_dim: int,
+        r_min: float,
+        r_max: float,
+        max_phase: float,
+        embed: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(hidden_dim, None, embed, **kwargs)
+        self.state_dim = state_dim
+        self.state_size = 2 * state_dim
+        self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
+        # B and C: real parts, then imaginary ones (of C with a minus).
+        self.input_projection = self.dense(
+            2 * state_dim,
+            "input_projection",
+            initializer=_normal(1 / math.sqrt(2 * hidden_dim)),
+            use_bias=False,
+        )
+        self.state_projection = self.dense(
+            hidden_dim,
+            "state_projection",
+            initializer=_normal(1 / math.sqrt(state_dim)),
+            use_bias=False,
+        )
+        # Value, gate.
+        self.gated_unit = self.dense(2 * hidden_dim, "gated_unit")
+
+    def build_mix(self, shape: Any) -> None:
+        self.input_projection.build(shape)
+        self.state_projection.build((*shape[:-1], self.state_size))
+        self.gated_unit.build(shape)
+        random = np.random.default_rng(getrandbits(32))
+        low, high = self.r_min**2, self.r_max**2
+        draws = random.uniform(1e-6, 1 - 1e-6, (2, self.state_dim))
+        nu_log = np.log(-0.5 * np.log(low + (high - low) * draws[0]))
+        gamma_log = 0.5 * np.log(1 - np.exp(-2 * np.exp(nu_log)))
+        self.nu_log = self.vector("nu_log", nu_log)
+        self.theta_log = self.vector("theta_log", np.log(self.max_phase * draws[1]))
+        self.gamma_log = self.vector("gamma_log", gamma_log)
+        self.feedthrough = self.add_weight(
+            name="feedthrough", shape=(self.hidden_dim,), initializer=_normal(1.0)
+        )
+
+    def vector(self, name: str, values: Any) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=values.shape,
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype),
+        )
+
+    def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
+        u = self.input_projection(x)
+        u = ops.cast(u, at_least_float32(u.dtype))
+        nu, theta, gamma = (
+            ops.exp(ops.cast(w, u.dtype))
+            for w in (self.nu_log, self.theta_log, self.gamma_log)
+        )
+        radius = ops.exp(-nu)
+        rates = [radius * ops.cos(theta), radius * ops.sin(theta)]
+        real, imaginary = ops.split(u, 2, axis=-1)
+        inputs = [
+            gamma * real,
+            gamma * imaginary,
+            *(repeat_in_time(rate, u) for rate in rates),
+        ]
+
+        def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
+            (a, b), (u, v, cos, sin) = carry, inputs
+            a, b = cos * a - sin * b + u, sin * a + cos * b + v
+            return [a, b], ops.concatenate([a, b], axis=-1)
+
+        carry = ops.split(state, 2, axis=-1)
+        read, carry = memory_scan(step, carry, inputs, start, mask)
+        y = self.state_projection(read) + ops.cast(self.feedthrough, x.dtype) * x
+        y = ops.gelu(y, approximate=False)
+        value, gate = ops.split(self.gated_unit(y), 2, axis=-1)
+        return value * ops.sigmoid(gate), ops.concatenate(carry, axis=-1)
+
+
+def _normal(stddev: float) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=stddev)
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class LRUCell(BlockCell):
+    """One step of LRU, as a Keras RNN cell.
+
+    It runs in a stock `keras.layers.RNN` and, with episode starts, in `MemoryRNN`;
+    `LRU` holds the same weights and runs whole sequences at once. Inside a stock
+    `keras.layers.RNN` the state takes the dtype that the RNN gives it, so use a
+    float32 policy there.
+
+    Args, call arguments, returns and errors: as in `AGaLiTeCell`, with the arguments
+    of `LRU`.
+    """
+
+    block_class = LRUBlock
+    numbers = ("r_min", "r_max", "max_phase")
+
+    def __init__(
+        self,
+        num_layers: int = 4,
+        hidden_dim: int = 128,
+        state_dim: int = 128,
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 2 * math.pi,
+        **kwargs: Any,
+    ) -> None:
+        numbers = (r_min, r_max, max_phase)
+        if not all(isinstance(x, int | float) for x in numbers) or not (
+            0 <= r_min < r_max <= 1 and 0 < max_phase <= 2 * math.pi
+        ):
+            raise ValueError(
+                "`r_min`, `r_max` and `max_phase` must fit 0 <= r_min < r_max <= 1 "
+                f"and 0 < max_phase <= 2 pi. Received: r_min={r_min!r}, "
+                f"r_max={r_max!r}, max_phase={max_phase!r}"
+            )
+        arguments = {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "state_dim": state_dim,
+            "r_min": r_min,
+            "r_max": r_max,
+            "max_phase": max_phase,
+        }
+        super().__init__(arguments, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class LRU(SequenceMemory):
+    """LRU, the linear recurrent unit: a complex, diagonal recurrence.
+
+    `return_sequences` is True unless told otherwise.
+
+        lambda = exp(-exp(nu) + i exp(theta))
+        h_t = lambda * h_(t-1) + exp(gamma) * B n_t          n_t = LN(x_t)
+        y_t = Re(C h_t) + D * n_t
+        output = x_t + W_1 gelu(y_t) * sigmoid(W_2 gelu(y_t))
+
+    nu, theta, gamma and D are vectors, B and C complex matrices. At the start lambda
+    lies evenly in the ring between the radii `r_min` and `r_max`, with phases up to
+    `max_phase`, and exp(gamma) is sqrt(1 - |lambda|^2). Before the first block a
+    dense layer brings the inputs to the width of the stream.
+
+    Orvieto et al., "Resurrecting Recurrent Neural Networks for Long Sequences", ICML
+    2023, arXiv 2303.06349, without its dropout and with layer normalisation.
+
+    Args:
+        num_layers: Number of blocks.
+        hidden_dim: Width of the residual stream and of the output.
+        state_dim: Number of complex numbers in h.
+        r_min: Smallest absolute value of lambda at the start.
+        r_max: Largest one, at most 1.
+        max_phase: Largest phase of lambda at the start, in radians.
+        **kwargs: Arguments of `MemoryRNN`.
+
+    Call arguments, returns and errors: as in `MemoryRNN`. The state is a list of
+    `num_layers` tensors of shape `(batch, 2 * state_dim)`, real parts first.
+
+    Raises:
+        ValueError: If a size is not a positive integer or the ring is not one.
+
+    Example:
+
+    >>> memory = LRU(num_layers=2, r_min=0.9, max_phase=0.3, return_state=True)
+    >>> outputs, *state = memory(np.random.normal(size=(8, 32, 16)))
+    >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
+    """
+
+    def __init__(
+        self,
+        num_layers: int = 4,
+        hidden_dim: int = 128,
+        state_dim: int = 128,
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 2 * math.pi,
+        **kwargs: Any,
+    ) -> None:
+        cell = LRUCell(
+            num_layers,
+            hidden_dim,
+            state_dim,
+            r_min,
+            r_max,
+            max_phase,
+            name="cell",
+            dtype=kwargs.get("dtype"),
+        )
+        super().__init__(cell, **kwargs)

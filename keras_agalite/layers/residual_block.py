@@ -1,0 +1,74 @@
+"""The block around the simple recurrences: each part is added to the stream."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_agalite.layers.block_cell import Block
+
+
+class ResidualBlock(Block):
+    """A recurrence and a feed-forward, both normalised first and with a skip.
+
+        e = W_emb x                            (with `embed`, else e = x)
+        h = e + mix(LN(e))
+        y = h + W_2 gelu(W_1 LN(h))            (with `intermediate_dim`, else y = h)
+
+    A subclass makes the layers of its recurrence after `super().__init__`, sets
+    `state_size`, and writes `build_mix` and `mix`.
+
+    Call arguments and returns: as in `AGaLiTeBlock`.
+    """
+
+    def __init__(
+        self, hidden_dim: int, intermediate_dim: int | None, embed: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.embedding = self.dense(hidden_dim, "embedding") if embed else None
+        self.mix_norm = self.norm("mix_norm")
+        self.has_feedforward = intermediate_dim is not None
+        if intermediate_dim is not None:
+            self.add_feedforward(intermediate_dim)
+
+    def add_feedforward(self, intermediate_dim: int) -> None:
+        self.feedforward_norm = self.norm("feedforward_norm")
+        self.feedforward_intermediate = self.dense(
+            intermediate_dim, "feedforward_intermediate", "gelu"
+        )
+        self.feedforward_output = self.dense(self.hidden_dim, "feedforward_output")
+
+    def build(
+        self, inputs_shape: Any, state_shape: Any = None, start_shape: Any = None
+    ) -> None:
+        hidden = (*inputs_shape[:-1], self.hidden_dim)
+        if self.embedding is not None:
+            self.embedding.build(inputs_shape)
+        self.mix_norm.build(hidden)
+        self.build_mix(hidden)
+        if self.has_feedforward:
+            self.feedforward_norm.build(hidden)
+            self.feedforward_intermediate.build(hidden)
+            self.feedforward_output.build(
+                (*hidden[:-1], self.feedforward_intermediate.units)
+            )
+
+    def build_mix(self, shape: Any) -> None:
+        raise NotImplementedError
+
+    def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
+        """Returns what is added to the stream, `(batch, time, hidden_dim)`, and a
+        state."""
+        raise NotImplementedError
+
+    def feedforward(self, x: Any) -> Any:
+        return self.feedforward_output(self.feedforward_intermediate(x))
+
+    def call(self, inputs: Any, state: Any, start: Any = None, mask: Any = None) -> Any:
+        x = inputs if self.embedding is None else self.embedding(inputs)
+        x = ops.cast(x, self.compute_dtype)
+        update, state = self.mix(self.mix_norm(x), state, start, mask)
+        x = x + update
+        if self.has_feedforward:
+            x = x + self.feedforward(self.feedforward_norm(x))
+        return x, state

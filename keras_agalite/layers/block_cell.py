@@ -1,4 +1,4 @@
-"""What memories made of blocks share: a block's parts, and the cell that stacks them."""
+"""What memories made of blocks share: a base of blocks, a cell that stacks them."""
 
 from typing import Any
 
@@ -39,6 +39,14 @@ class Block(keras.layers.Layer):
             kernel_initializer=initializer or self.kernel_initializer(),
             name=name,
             dtype=self.dtype_policy,
+        )
+
+    def vector(self, name: str, values: Any) -> Any:
+        """A weight that starts with these values."""
+        return self.add_weight(
+            name=name,
+            shape=values.shape,
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype),
         )
 
     def norm(self, name: str) -> Any:

@@ -57,23 +57,14 @@ class LRUBlock(ResidualBlock):
         self.input_projection.build(shape)
         self.state_projection.build((*shape[:-1], self.state_size))
         self.gated_unit.build(shape)
-        random = np.random.default_rng(getrandbits(32))
-        low, high = self.r_min**2, self.r_max**2
-        draws = random.uniform(1e-6, 1 - 1e-6, (2, self.state_dim))
-        nu_log = np.log(-0.5 * np.log(low + (high - low) * draws[0]))
-        gamma_log = 0.5 * np.log(1 - np.exp(-2 * np.exp(nu_log)))
+        nu_log, theta_log, gamma_log = ring(
+            self.state_dim, self.r_min, self.r_max, self.max_phase
+        )
         self.nu_log = self.vector("nu_log", nu_log)
-        self.theta_log = self.vector("theta_log", np.log(self.max_phase * draws[1]))
+        self.theta_log = self.vector("theta_log", theta_log)
         self.gamma_log = self.vector("gamma_log", gamma_log)
         self.feedthrough = self.add_weight(
             name="feedthrough", shape=(self.hidden_dim,), initializer=_normal(1.0)
-        )
-
-    def vector(self, name: str, values: Any) -> Any:
-        return self.add_weight(
-            name=name,
-            shape=values.shape,
-            initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype),
         )
 
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
@@ -103,6 +94,17 @@ class LRUBlock(ResidualBlock):
         y = ops.gelu(y, approximate=False)
         value, gate = ops.split(self.gated_unit(y), 2, axis=-1)
         return value * ops.sigmoid(gate), ops.concatenate(carry, axis=-1)
+
+
+def ring(
+    size: int, r_min: float, r_max: float, max_phase: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws nu, theta and gamma: lambda evenly from the area of a ring."""
+    # Python's generator gives the seed, as it does in Keras's initializers.
+    draws = np.random.default_rng(getrandbits(32)).uniform(1e-6, 1 - 1e-6, (2, size))
+    squares = r_min**2 + (r_max**2 - r_min**2) * draws[0]
+    nu_log = np.log(-0.5 * np.log(squares))
+    return nu_log, np.log(max_phase * draws[1]), 0.5 * np.log(1 - squares)
 
 
 def _normal(stddev: float) -> keras.initializers.Initializer:

@@ -27,12 +27,12 @@ class ResidualBlock(Block):
         self.hidden_dim = hidden_dim
         self.embedding = self.dense(hidden_dim, "embedding") if embed else None
         self.mix_norm = self.norm("mix_norm")
-        self.has_feedforward = intermediate_dim is not None
+        self.intermediate_dim = intermediate_dim
         if intermediate_dim is not None:
+            self.feedforward_norm = self.norm("feedforward_norm")
             self.add_feedforward(intermediate_dim)
 
     def add_feedforward(self, intermediate_dim: int) -> None:
-        self.feedforward_norm = self.norm("feedforward_norm")
         self.feedforward_intermediate = self.dense(
             intermediate_dim, "feedforward_intermediate", "gelu"
         )
@@ -46,12 +46,10 @@ class ResidualBlock(Block):
             self.embedding.build(inputs_shape)
         self.mix_norm.build(hidden)
         self.build_mix(hidden)
-        if self.has_feedforward:
+        if self.intermediate_dim is not None:
             self.feedforward_norm.build(hidden)
             self.feedforward_intermediate.build(hidden)
-            self.feedforward_output.build(
-                (*hidden[:-1], self.feedforward_intermediate.units)
-            )
+            self.feedforward_output.build((*hidden[:-1], self.intermediate_dim))
 
     def build_mix(self, shape: Any) -> None:
         raise NotImplementedError
@@ -69,6 +67,6 @@ class ResidualBlock(Block):
         x = ops.cast(x, self.compute_dtype)
         update, state = self.mix(self.mix_norm(x), state, start, mask)
         x = x + update
-        if self.has_feedforward:
+        if self.intermediate_dim is not None:
             x = x + self.feedforward(self.feedforward_norm(x))
         return x, state

@@ -92,6 +92,32 @@ def last_true(flags: Any) -> tuple[Any, Any]:
     return count, ops.minimum(last, length - 1)
 
 
+def steps_of_episode(clock: Any, like: Any, start: Any, mask: Any) -> tuple[Any, Any]:
+    """How many steps of its episode were taken before each step, and in the end.
+
+    Args:
+        clock: Integer tensor of shape `(batch,)`: steps before the first one.
+        like: Any tensor of shape `(batch, time)`.
+        start: Optional boolean tensor of that shape.
+        mask: Optional boolean tensor of that shape; a masked step is not counted and
+            its start is none.
+
+    Returns:
+        Integer tensors of shapes `(batch, time)` and `(batch,)`.
+    """
+    valid = ops.ones_like(like, dtype="int32")
+    if mask is not None:
+        valid = ops.cast(mask, "int32")
+    before = ops.cumsum(valid, axis=1) - valid
+    steps = clock[:, None] + before
+    if start is not None:
+        start = start if mask is None else ops.logical_and(start, mask)
+        count, last = last_true(start)
+        since = before - ops.take_along_axis(before, last, axis=1)
+        steps = ops.where(count > 0, since, steps)
+    return steps, steps[:, -1] + valid[:, -1]
+
+
 def valid_first(sequences: Any, start: Any, mask: Any) -> tuple[Any, Any, Any, Any]:
     """Moves the valid steps of each row to the front, where the others follow them.
 

@@ -86,10 +86,15 @@ def pack_agalite_state(keys: Any, values: Any, clock: Any) -> Any:
     )
 
 
+def largest_count(dtype: Any) -> int:
+    """Up to where `dtype` counts exactly; float64 counts as far as float32."""
+    return 2 ** _EXACT_BITS.get(keras.backend.standardize_dtype(dtype), 24)
+
+
 def clock_modulus(r: int, dtype: str) -> int:
     """The largest multiple of the period up to which `dtype` counts exactly."""
     period = 2 * (r - 1) or 2
-    return max(1, 2 ** _EXACT_BITS.get(dtype, 24) // period) * period
+    return max(1, largest_count(dtype) // period) * period
 
 
 def attention_inputs(

@@ -1,5 +1,6 @@
 """The recurrent memories of blocks in float64 NumPy, one token after the other."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -73,3 +74,83 @@ def lru(w, x, h, index):
     y = (h @ (c_real - 1j * minus_c_imaginary)).real + w["feedthrough"] * normed
     value, gate = np.split(dense(w, "gated_unit", gelu(y)), 2)
     return x + value * sigmoid(gate), np.concatenate([h.real, h.imag])
+
+
+def ffm(w, x, state, index):
+    update = dense(w, "input_projection", x) * sigmoid(dense(w, "input_gate", x))
+    rate = np.exp(-np.abs(w["decay"])[:, None] + 1j * w["frequency"])
+    s = np.array([1, 1j]) @ np.split(state, 2)
+    s = rate * s.reshape(rate.shape) + update[:, None]
+    state = np.concatenate([s.real.ravel(), s.imag.ravel()])
+    z = dense(w, "state_projection", state)
+    z = (z - z.mean()) / np.sqrt(z.var() + 1e-6)
+    gate = sigmoid(dense(w, "output_gate", x))
+    return z * gate + dense(w, "skip", x) * (1 - gate), state
+
+
+def silu(x):
+    return x * sigmoid(x)
+
+
+def root_mean_square_norm(w, name, x):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * w[f"{name}/scale"]
+
+
+def gated_delta_net(w, x, state, index):
+    x = embed(w, x)
+    n = root_mean_square_norm(w, "mix_norm", x)
+    heads = len(w["rate_log"])
+    size, channels = w["conv_kernel"].shape
+    value_dim = len(w["read_norm/scale"])
+    width = (channels - heads * value_dim) // 2
+    matrix_size = width * value_dim
+    recent = state[matrix_size:].reshape(size - 1, channels)
+    recent = np.concatenate([recent, [n @ w["projection/kernel"]]])
+    mixed = silu((recent[::-1] * w["conv_kernel"]).sum(0))
+    query, key, value = (
+        y.reshape(heads, -1) for y in np.split(mixed, [width, 2 * width])
+    )
+    decay, beta = np.split(n @ w["gates/kernel"], 2)
+    alpha = np.exp(-np.exp(w["rate_log"]) * np.log1p(np.exp(decay + w["step_bias"])))
+    matrices = state[:matrix_size].reshape(heads, value_dim, -1).copy()
+    read = []
+    for h, b in enumerate(sigmoid(beta)):
+        q, k = (y[h] / np.sqrt((y[h] ** 2).sum() + 1e-6) for y in (query, key))
+        forget = np.eye(len(k)) - b * np.outer(k, k)
+        matrices[h] = alpha[h] * matrices[h] @ forget + b * np.outer(value[h], k)
+        read.append(matrices[h] @ q)
+    read = root_mean_square_norm(w, "read_norm", np.array(read)).ravel()
+    x = x + (read * silu(n @ w["output_gate/kernel"])) @ w["mix_output/kernel"]
+    n = root_mean_square_norm(w, "feedforward_norm", x)
+    gate, value = np.split(n @ w["feedforward_intermediate/kernel"], 2)
+    x = x + (silu(gate) * value) @ w["feedforward_output/kernel"]
+    return x, np.concatenate([matrices.ravel(), recent[1:].ravel()])
+
+
+def shm(w, x, state, index):
+    x = embed(w, x)
+    rows, size = w["theta"].shape
+    projected = norm(w, "mix_norm", x) @ w["projection/kernel"]
+    query, key, value, calibration = np.split(projected[:-1], 4)
+    query, key = (np.maximum(y, 0) for y in (query, key))
+    query, key = (y / (y.sum() + 1e-5) for y in (query, key))
+    clock = round(state[-1])
+    theta = w["theta"][row_of(clock, rows, 0, index)]
+    memory = state[:-1].reshape(size, size) * (
+        1 + np.tanh(np.outer(theta, calibration))
+    )
+    memory = memory + sigmoid(projected[-1]) * np.outer(value, key)
+    x = x + dense(w, "mix_output", memory @ query)
+    update = dense(w, "feedforward_intermediate", norm(w, "feedforward_norm", x))
+    x = x + dense(w, "feedforward_output", gelu(update))
+    return x, np.append(memory.ravel(), clock + 1)
+
+
+def row_of(clock, rows, seed, block):
+    """The row that Stable Hadamard Memory draws, in whole numbers of Python."""
+    stream = hashlib.shake_128(f"{seed},{block}".encode()).digest(2**15)
+
+    def number(place):
+        return int.from_bytes(stream[4 * place : 4 * place + 4], "little")
+
+    return (number(clock % 4096) + number(4096 + clock // 4096)) % rows

@@ -83,6 +83,9 @@ def test_chunks_equal_the_whole(name):
         ("gtrxl", [25, 25]),
         ("mingru", [8]),
         ("lru", [6]),
+        ("ffm", [12]),
+        ("gated_delta_net", [16 + 2 * 16]),
+        ("shm", [17]),
     ],
 )
 def test_initial_state_is_zeros_of_the_state_size(name, sizes):
@@ -112,7 +115,7 @@ def test_state_is_float32_in_half_precision(name, dtype):
         assert np.all(np.isfinite(to_numpy(s)))
 
 
-@pytest.mark.parametrize("name", ["agalite_cell", "agalite"])
+@pytest.mark.parametrize("name", ["agalite_cell", "agalite", "shm"])
 def test_clock_counts_on_in_half_precision(name):
     memory = make_memory(name, dtype="mixed_bfloat16", return_state=True)
     state = some_state(memory, clock=1001)

@@ -1,0 +1,218 @@
+"""Stable Hadamard Memory: the block, the cell that takes one step, the layer."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.residual_block import ResidualBlock
+from keras_agalite.layers.sequence_memory import SequenceMemory
+from keras_agalite.ops.episodes import steps_of_episode
+from keras_agalite.ops.gated_linear_attention import (
+    at_least_float32,
+    largest_count,
+)
+from keras_agalite.ops.hadamard_memory import hadamard_memory, hashed_rows
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class StableHadamardMemoryBlock(ResidualBlock):
+    """One block of Stable Hadamard Memory, as in `ResidualBlock`.
+
+    The recurrence is as in `StableHadamardMemory`; a dense layer brings what it reads
+    to the width of the stream.
+
+    Call arguments and returns: as in `AGaLiTeBlock`. The state holds the matrix, row
+    by row, and the clock.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int,
+        memory_size: int,
+        num_rows: int,
+        random_row: bool,
+        intermediate_dim: int,
+        seed: int,
+        index: int,
+        embed: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(hidden_dim, intermediate_dim, embed, **kwargs)
+        self.memory_size = memory_size
+        self.num_rows = num_rows
+        self.random_row = random_row
+        self.keys = (seed, index)
+        self.state_size = memory_size**2 + 1
+        # Query, key, value, calibration; eta.
+        self.projection = self.dense(4 * memory_size + 1, "projection", use_bias=False)
+        self.mix_output = self.dense(hidden_dim, "mix_output")
+
+    def build_mix(self, shape: Any) -> None:
+        self.projection.build(shape)
+        self.mix_output.build((*shape[:-1], self.memory_size))
+        self.theta = self.add_weight(
+            name="theta",
+            shape=(self.num_rows, self.memory_size),
+            initializer=keras.initializers.GlorotUniform(),
+        )
+
+    def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
+        projected = self.projection(x)
+        projected = ops.cast(projected, at_least_float32(projected.dtype))
+        *vectors, eta = ops.split(
+            projected, [i * self.memory_size for i in (1, 2, 3, 4)], axis=-1
+        )
+        query, key, value, calibration = vectors
+        steps, clock = steps_of_episode(
+            ops.cast(state[:, -1], "int32"), query[:, :, 0], start, mask
+        )
+        limit = largest_count(state.dtype)
+        rows = ops.zeros_like(steps)
+        if self.random_row:
+            rows = hashed_rows(ops.mod(steps, limit), self.num_rows, *self.keys)
+        memory = ops.reshape(state[:, :-1], (-1, self.memory_size, self.memory_size))
+        read, memory = hadamard_memory(
+            share(query),
+            share(key),
+            ops.sigmoid(eta) * value,
+            calibration,
+            ops.take(ops.convert_to_tensor(self.theta), rows, axis=0),
+            memory,
+            start=start,
+            mask=mask,
+        )
+        clock = ops.cast(ops.mod(clock, limit), state.dtype)
+        memory = ops.reshape(memory, (-1, self.memory_size**2))
+        state = ops.concatenate([memory, clock[:, None]], axis=1)
+        return self.mix_output(read), state
+
+
+def share(x: Any) -> Any:
+    """What is positive, as shares of its sum."""
+    x = ops.relu(x)
+    return x / (ops.sum(x, axis=-1, keepdims=True) + 1e-5)
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class StableHadamardMemoryCell(BlockCell):
+    """One step of Stable Hadamard Memory, as a Keras RNN cell.
+
+    It runs in a stock `keras.layers.RNN` and, with episode starts, in `MemoryRNN`;
+    `StableHadamardMemory` holds the same weights and runs whole sequences at once.
+    Inside a stock `keras.layers.RNN` the state takes the dtype that the RNN gives
+    it, so use a float32 policy there.
+
+    Args, call arguments, returns and errors: as in `AGaLiTeCell`, with the arguments
+    of `StableHadamardMemory`.
+    """
+
+    block_class = StableHadamardMemoryBlock
+    flags = ("random_row",)
+    numbers = ("seed",)
+
+    def __init__(
+        self,
+        num_layers: int = 1,
+        hidden_dim: int = 128,
+        memory_size: int = 128,
+        num_rows: int = 128,
+        random_row: bool = True,
+        intermediate_dim: int = 256,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise ValueError(
+                f"`seed` must be an integer, not negative. Received: seed={seed!r}"
+            )
+        arguments = {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "memory_size": memory_size,
+            "num_rows": num_rows,
+            "random_row": random_row,
+            "intermediate_dim": intermediate_dim,
+            "seed": seed,
+        }
+        super().__init__(arguments, **kwargs)
+
+    def block_arguments(self, index: int, sizes: dict[str, Any]) -> dict[str, Any]:
+        return {**super().block_arguments(index, sizes), "index": index}
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class StableHadamardMemory(SequenceMemory):
+    """Stable Hadamard Memory: a matrix whose entries are calibrated one by one.
+
+    `return_sequences` is True unless told otherwise.
+
+    With n_t the layer-normalised input of the block, share(a) = a / (sum a + 1e-5),
+    and a column times a row an outer product:
+
+        q_t = share(relu(W_q n_t))    k_t = share(relu(W_k n_t))    v_t = W_v n_t
+        C_t = 1 + tanh(theta_t (W_c n_t)^T)         eta_t = sigmoid(w . n_t)
+        M_t = M_(t-1) * C_t + eta_t v_t k_t^T
+        y_t = M_t q_t
+
+    theta_t is a row of a learned table, drawn at random for every step. Here the row
+    follows from `seed`, the number of the block and a clock by a hash. The clock is
+    the last number of the state and counts the steps of the episode: a start empties
+    M and sets the clock to zero, so that a restart equals a fresh state, and a
+    sequence in steps, in chunks or whole draws the same rows. The authors' code has
+    the table but always takes row 0; `random_row=False` does so.
+
+    Le et al., "Stable Hadamard Memory: Revitalizing Memory-Augmented Agents for
+    Reinforcement Learning", ICLR 2025, arXiv 2410.10132. The authors use one layer,
+    LN and the recurrence and a dense layer; the skip around them and the feed-forward
+    after them are ours, so that layers can be stacked. C_t lies between 0 and 2 and
+    is 1 on average only if nothing is learned: M may grow.
+
+    Args:
+        num_layers: Number of blocks.
+        hidden_dim: Width of the residual stream and of the output.
+        memory_size: Rows and columns of M.
+        num_rows: Rows of the table of theta (L in the paper).
+        random_row: Whether each step draws its row, or takes row 0.
+        intermediate_dim: Width of the feed-forward.
+        seed: Seed of the rows, 0 or more.
+        **kwargs: Arguments of `MemoryRNN`.
+
+    Call arguments, returns and errors: as in `MemoryRNN`. The state is a list of
+    `num_layers` tensors of shape `(batch, memory_size ** 2 + 1)`.
+
+    Raises:
+        ValueError: If `random_row` is not a boolean, `seed` is negative or another
+            argument is not a positive integer.
+
+    Example:
+
+    >>> memory = StableHadamardMemory(memory_size=64, return_state=True)
+    >>> outputs, *state = memory(np.random.normal(size=(8, 32, 16)))
+    >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
+    """
+
+    def __init__(
+        self,
+        num_layers: int = 1,
+        hidden_dim: int = 128,
+        memory_size: int = 128,
+        num_rows: int = 128,
+        random_row: bool = True,
+        intermediate_dim: int = 256,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        cell = StableHadamardMemoryCell(
+            num_layers,
+            hidden_dim,
+            memory_size,
+            num_rows,
+            random_row,
+            intermediate_dim,
+            seed,
+            name="cell",
+            dtype=kwargs.get("dtype"),
+        )
+        super().__init__(cell, **kwargs)

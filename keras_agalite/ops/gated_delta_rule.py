@@ -1,0 +1,60 @@
+"""The read-out of Gated DeltaNet.
+
+Yang et al., "Gated Delta Networks: Improving Mamba2 with Delta Rule", ICLR 2025,
+arXiv 2412.06464.
+"""
+
+from typing import Any
+
+from keras import ops
+
+from keras_agalite.ops.episodes import memory_scan
+
+
+def gated_delta_rule(
+    query: Any,
+    key: Any,
+    value: Any,
+    alpha: Any,
+    beta: Any,
+    state: Any,
+    *,
+    start: Any = None,
+    mask: Any = None,
+) -> tuple[Any, Any]:
+    """Runs the memory of one block of Gated DeltaNet over a sequence.
+
+        S = alpha S (I - beta k k^T) + beta v k^T
+        y = S q
+
+    The loop contracts with the query as it goes: no state is kept per time step.
+
+    Args:
+        query: Tensor of shape `(batch, time, heads, head_dim)`.
+        key: Tensor of the same shape, of length 1.
+        value: Tensor of shape `(batch, time, heads, value_dim)`.
+        alpha: Tensor of shape `(batch, time, heads)`, in (0, 1): what is kept.
+        beta: Tensor of the same shape, in (0, 1): what is written.
+        state: Tensor of shape `(batch, heads, value_dim, head_dim)`; zeros are the
+            empty memory.
+        start: Optional boolean tensor `(batch, time)`: empties the memory before
+            the token is read.
+        mask: Optional boolean tensor `(batch, time)`: where False, the token is
+            skipped, its start included.
+
+    Returns:
+        A tuple `(y, state)`: `y` of shape `(batch, time, heads, value_dim)`, the
+        state with the shape and dtype it came in. Both are computed in float32 at
+        least.
+    """
+
+    def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
+        (s,), (q, k, v, alpha, beta) = carry, inputs
+        s = alpha[:, :, None, None] * s
+        error = v - ops.sum(s * k[:, :, None, :], axis=-1)
+        s = s + (beta[:, :, None] * error)[..., None] * k[:, :, None, :]
+        return [s], ops.sum(s * q[:, :, None, :], axis=-1)
+
+    inputs = [query, key, value, alpha, beta]
+    y, (state,) = memory_scan(step, [state], inputs, start, mask)
+    return y, state

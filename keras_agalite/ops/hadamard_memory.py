@@ -1,0 +1,88 @@
+"""The read-out of Stable Hadamard Memory, and the rows that it draws.
+
+Le et al., "Stable Hadamard Memory: Revitalizing Memory-Augmented Agents for
+Reinforcement Learning", ICLR 2025, arXiv 2410.10132.
+"""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_agalite.ops.episodes import memory_scan
+
+_TABLE = 4096
+
+
+def hashed_rows(clock: Any, num_rows: int, *keys: int) -> Any:
+    """Rows in 0..num_rows - 1 that follow from the clock and the keys alone.
+
+    Tabulation hashing: the low 12 bits of the clock and the bits above them each
+    choose a number from a table of their own, and the row is the sum modulo
+    `num_rows`. It is the same on every backend, machine and version.
+
+    Args:
+        clock: Integer tensor from 0 to 2^24 - 1.
+        num_rows: Number of rows.
+        *keys: Integers that choose the tables: a seed, the number of a block.
+
+    Returns:
+        Integer tensor of the clock's shape.
+    """
+    text = ",".join(str(key) for key in keys)
+    numbers = hashlib.shake_128(text.encode()).digest(2 * _TABLE * 4)
+    tables = np.frombuffer(numbers, "<u4").reshape(2, _TABLE) % num_rows
+    low, high = (
+        ops.take(ops.convert_to_tensor(table.astype("int32")), place)
+        for table, place in zip(
+            tables, (ops.mod(clock, _TABLE), clock // _TABLE), strict=True
+        )
+    )
+    return ops.mod(low + high, num_rows)
+
+
+def hadamard_memory(
+    query: Any,
+    key: Any,
+    value: Any,
+    calibration: Any,
+    theta: Any,
+    state: Any,
+    *,
+    start: Any = None,
+    mask: Any = None,
+) -> tuple[Any, Any]:
+    """Runs the memory of one block of Stable Hadamard Memory over a sequence.
+
+        M = M * (1 + tanh(theta calibration^T)) + value key^T
+        y = M query
+
+    The loop contracts with the query as it goes: no state is kept per time step.
+
+    Args:
+        query: Tensor of shape `(batch, time, size)`.
+        key: Tensor of the same shape.
+        value: Tensor of the same shape, with its gate eta.
+        calibration: Tensor of the same shape (v_c in the paper).
+        theta: Tensor of the same shape.
+        state: Tensor of shape `(batch, size, size)`; zeros are the empty memory.
+        start: Optional boolean tensor `(batch, time)`: empties the memory before
+            the token is read.
+        mask: Optional boolean tensor `(batch, time)`: where False, the token is
+            skipped, its start included.
+
+    Returns:
+        A tuple `(y, state)`: `y` of shape `(batch, time, size)`, the state with the
+        shape and dtype it came in. Both are computed in float32 at least.
+    """
+
+    def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
+        (m,), (q, k, v, c, theta) = carry, inputs
+        m = m * (1.0 + ops.tanh(theta[:, :, None] * c[:, None, :]))
+        m = m + v[:, :, None] * k[:, None, :]
+        return [m], ops.sum(m * q[:, None, :], axis=-1)
+
+    inputs = [query, key, value, calibration, theta]
+    y, (state,) = memory_scan(step, [state], inputs, start, mask)
+    return y, state

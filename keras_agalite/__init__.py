@@ -17,15 +17,27 @@ if TYPE_CHECKING:
     from keras_agalite import ops as ops
     from keras_agalite import zoo as zoo
     from keras_agalite.layers import GRU as GRU
+    from keras_agalite.layers import LRU as LRU
     from keras_agalite.layers import LSTM as LSTM
     from keras_agalite.layers import AGaLiTe as AGaLiTe
     from keras_agalite.layers import AGaLiTeCell as AGaLiTeCell
+    from keras_agalite.layers import FastForgetfulMemory as FastForgetfulMemory
+    from keras_agalite.layers import FastForgetfulMemoryCell as FastForgetfulMemoryCell
     from keras_agalite.layers import GaLiTe as GaLiTe
     from keras_agalite.layers import GaLiTeCell as GaLiTeCell
+    from keras_agalite.layers import GatedDeltaNet as GatedDeltaNet
+    from keras_agalite.layers import GatedDeltaNetCell as GatedDeltaNetCell
     from keras_agalite.layers import GTrXL as GTrXL
     from keras_agalite.layers import GTrXLCell as GTrXLCell
+    from keras_agalite.layers import LRUCell as LRUCell
     from keras_agalite.layers import Memoryless as Memoryless
     from keras_agalite.layers import MemoryRNN as MemoryRNN
+    from keras_agalite.layers import MinGRU as MinGRU
+    from keras_agalite.layers import MinGRUCell as MinGRUCell
+    from keras_agalite.layers import StableHadamardMemory as StableHadamardMemory
+    from keras_agalite.layers import (
+        StableHadamardMemoryCell as StableHadamardMemoryCell,
+    )
     from keras_agalite.models import ConvEncoder as ConvEncoder
     from keras_agalite.models import GridEncoder as GridEncoder
     from keras_agalite.models import MemoryPolicy as MemoryPolicy
@@ -37,14 +49,24 @@ _NAMES = {
     "layers": (
         "AGaLiTe",
         "AGaLiTeCell",
+        "FastForgetfulMemory",
+        "FastForgetfulMemoryCell",
         "GRU",
         "GTrXL",
         "GTrXLCell",
         "GaLiTe",
         "GaLiTeCell",
+        "GatedDeltaNet",
+        "GatedDeltaNetCell",
+        "LRU",
+        "LRUCell",
         "LSTM",
-        "Memoryless",
         "MemoryRNN",
+        "Memoryless",
+        "MinGRU",
+        "MinGRUCell",
+        "StableHadamardMemory",
+        "StableHadamardMemoryCell",
     ),
     "models": (
         "ConvEncoder",

@@ -17,15 +17,21 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # The public API. A name that goes or comes is a decision: change it here as well.
 PUBLIC = {
-    "keras_agalite": """AGaLiTe AGaLiTeCell ConvEncoder GRU GTrXL GTrXLCell
-        GaLiTe GaLiTeCell GridEncoder LSTM MLPEncoder MemoryPolicy MemoryRNN
-        Memoryless ResNetEncoder __version__ convert environments layers models
-        ops zoo""",
+    "keras_agalite": """AGaLiTe AGaLiTeCell ConvEncoder FastForgetfulMemory
+        FastForgetfulMemoryCell GRU GTrXL GTrXLCell GaLiTe GaLiTeCell
+        GatedDeltaNet GatedDeltaNetCell GridEncoder LRU LRUCell LSTM MLPEncoder
+        MemoryPolicy MemoryRNN Memoryless MinGRU MinGRUCell ResNetEncoder
+        StableHadamardMemory StableHadamardMemoryCell __version__ convert
+        environments layers models ops zoo""",
     "keras_agalite.ops": """agalite_attention agalite_state_size galite_attention
-        galite_state_size linear_recurrence relative_attention""",
-    "keras_agalite.layers": """AGaLiTe AGaLiTeBlock AGaLiTeCell GRU GRUGate
-        GTrXL GTrXLBlock GTrXLCell GaLiTe GaLiTeBlock GaLiTeCell LSTM MemoryRNN
-        Memoryless MemorylessCell""",
+        galite_state_size gated_delta_rule hadamard_memory linear_recurrence
+        relative_attention""",
+    "keras_agalite.layers": """AGaLiTe AGaLiTeBlock AGaLiTeCell FastForgetfulMemory
+        FastForgetfulMemoryBlock FastForgetfulMemoryCell GRU GRUGate GTrXL
+        GTrXLBlock GTrXLCell GaLiTe GaLiTeBlock GaLiTeCell GatedDeltaNet
+        GatedDeltaNetBlock GatedDeltaNetCell LRU LRUBlock LRUCell LSTM MemoryRNN
+        Memoryless MemorylessCell MinGRU MinGRUBlock MinGRUCell
+        StableHadamardMemory StableHadamardMemoryBlock StableHadamardMemoryCell""",
     "keras_agalite.models": """ConvEncoder Encoder GridEncoder MLPEncoder
         MemoryPolicy PolicyOutput ResNetEncoder""",
     "keras_agalite.zoo": """PolicyInfo craftax_policy list_policies

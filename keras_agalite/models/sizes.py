@@ -161,6 +161,111 @@ def _recurrent(gates: int, biases: int) -> Callable[..., tuple[int, int]]:
     return count
 
 
+def _residual(hidden_dim: int, intermediate_dim: int) -> int:
+    """Two norms and the feed-forward of a residual block."""
+    up, down = (
+        _dense(hidden_dim, intermediate_dim),
+        _dense(intermediate_dim, hidden_dim),
+    )
+    return 4 * hidden_dim + up + down
+
+
+def _stable_hadamard_memory(
+    features: int,
+    num_layers: int,
+    hidden_dim: int,
+    memory_size: int,
+    num_rows: int,
+    random_row: bool,
+    intermediate_dim: int,
+    seed: int,
+) -> tuple[int, int]:
+    block = (
+        hidden_dim * (4 * memory_size + 1)
+        + num_rows * memory_size
+        + _dense(memory_size, hidden_dim)
+        + _residual(hidden_dim, intermediate_dim)
+    )
+    return _dense(features, hidden_dim) + num_layers * block, hidden_dim
+
+
+def _fast_forgetful_memory(
+    features: int,
+    num_layers: int,
+    hidden_dim: int,
+    memory_size: int,
+    context_size: int,
+    max_period: int,
+) -> tuple[int, int]:
+    total = 0
+    for _ in range(num_layers):
+        total += (
+            2 * _dense(features, memory_size)
+            + 2 * _dense(features, hidden_dim)
+            + _dense(2 * memory_size * context_size, hidden_dim)
+            + memory_size
+            + context_size
+        )
+        features = hidden_dim
+    return total, hidden_dim
+
+
+def _gated_delta_net(
+    features: int,
+    num_layers: int,
+    hidden_dim: int,
+    num_heads: int,
+    head_dim: int,
+    expand_v: int,
+    conv_size: int,
+    intermediate_dim: int,
+) -> tuple[int, int]:
+    keys, values = num_heads * head_dim, num_heads * head_dim * expand_v
+    channels = 2 * keys + values
+    block = (
+        hidden_dim * (channels + 2 * num_heads + 2 * values)
+        + conv_size * channels
+        + 2 * num_heads
+        + head_dim * expand_v
+        + 2 * hidden_dim
+        + 3 * hidden_dim * intermediate_dim
+    )
+    return _dense(features, hidden_dim) + num_layers * block, hidden_dim
+
+
+def _lru(
+    features: int,
+    num_layers: int,
+    hidden_dim: int,
+    state_dim: int,
+    r_min: float,
+    r_max: float,
+    max_phase: float,
+) -> tuple[int, int]:
+    block = (
+        (4 * hidden_dim + 3) * state_dim
+        + 3 * hidden_dim
+        + _dense(hidden_dim, 2 * hidden_dim)
+    )
+    return _dense(features, hidden_dim) + num_layers * block, hidden_dim
+
+
+def _mingru(
+    features: int,
+    num_layers: int,
+    hidden_dim: int,
+    expansion: int,
+    intermediate_dim: int,
+) -> tuple[int, int]:
+    width = expansion * hidden_dim
+    block = (
+        _dense(hidden_dim, 2 * width)
+        + _dense(width, hidden_dim)
+        + _residual(hidden_dim, intermediate_dim)
+    )
+    return _dense(features, hidden_dim) + num_layers * block, hidden_dim
+
+
 def _memoryless(features: int, hidden_dim: int, num_layers: int) -> tuple[int, int]:
     total = _dense(features, hidden_dim)
     return total + (num_layers - 1) * _dense(hidden_dim, hidden_dim), hidden_dim
@@ -176,6 +281,11 @@ _MEMORIES: dict[str, Callable[..., tuple[int, int]]] = {
     "AGaLiTe": _agalite,
     "GaLiTe": _galite,
     "GTrXL": _gtrxl,
+    "StableHadamardMemory": _stable_hadamard_memory,
+    "FastForgetfulMemory": _fast_forgetful_memory,
+    "GatedDeltaNet": _gated_delta_net,
+    "LRU": _lru,
+    "MinGRU": _mingru,
     "GRU": _recurrent(gates=3, biases=2),
     "LSTM": _recurrent(gates=4, biases=1),
     "Memoryless": _memoryless,

@@ -4,6 +4,7 @@ Settings are the paper's (Pramanik et al., TMLR 2024) where it has any; docs/zoo
 where it has none. A width for another memory is found by counting weights.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -94,10 +95,39 @@ def _cells(name: str, num_layers: int) -> Callable[[Architecture, int], Any]:
     return arguments
 
 
+def _layers(name: str, *widths: str, **more: Any) -> Callable[[Architecture, int], Any]:
+    """As many layers as AGaLiTe has; what `widths` names is as wide as the stream."""
+
+    def arguments(a: Architecture, width: int) -> tuple[str, dict[str, Any]]:
+        sizes = dict.fromkeys(("hidden_dim", *widths), width)
+        return name, {"num_layers": a.blocks["num_layers"], **sizes, **more}
+
+    return arguments
+
+
+def _gated_delta_net(a: Architecture, width: int) -> tuple[str, dict[str, Any]]:
+    sizes = {"head_dim": a.blocks["head_dim"] // 2, "expand_v": 2, "conv_size": 4}
+    return _blocks("GatedDeltaNet", **sizes)(a, width)
+
+
 _MEMORIES: dict[str, Callable[[Architecture, int], tuple[str, dict[str, Any]]]] = {
     "agalite": lambda a, width: _blocks("AGaLiTe", eta=a.eta, r=2)(a, width),
     "galite": _blocks("GaLiTe", eta=2),
     "gtrxl": _blocks("GTrXL", memory_length=128, sliding_window=True),
+    "shm": _layers(
+        "StableHadamardMemory",
+        "intermediate_dim",
+        memory_size=64,
+        num_rows=128,
+        random_row=True,
+        seed=0,
+    ),
+    "ffm": _layers(
+        "FastForgetfulMemory", memory_size=32, context_size=4, max_period=1024
+    ),
+    "gated_delta_net": _gated_delta_net,
+    "lru": _layers("LRU", "state_dim", r_min=0.0, r_max=1.0, max_phase=2 * math.pi),
+    "mingru": _layers("MinGRU", "intermediate_dim", expansion=1),
     "gru": _cells("GRU", 1),
     "lstm": _cells("LSTM", 1),
     "memoryless": _cells("Memoryless", 4),

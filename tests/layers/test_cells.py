@@ -10,6 +10,7 @@ from tests.layers.memories import (
     TIME,
     assert_close,
     every_block_memory,
+    few_block_memories,
     make_memory,
     random_sequences,
     run,
@@ -31,7 +32,7 @@ def stock_rnn(name, **kwargs):
     return stock, layer
 
 
-@every_block_memory
+@few_block_memories
 def test_cell_and_layer_hold_the_same_weights(name):
     layer = make_memory(name)
     cell = make_cell(name)
@@ -56,7 +57,7 @@ def test_stock_rnn_equals_the_layer(name):
     assert_close(outputs, run(layer, x, initial_state=state))
 
 
-@every_block_memory
+@few_block_memories
 def test_stateful_stock_rnn_keeps_the_state_between_calls(name):
     stock, layer = stock_rnn(name, stateful=True)
     x = random_sequences(4)

@@ -21,6 +21,7 @@ from tests.layers.memories import (
     TIME,
     assert_close,
     every_memory,
+    few_memories,
     make_memory,
     random_sequences,
     run,
@@ -143,7 +144,7 @@ def test_float64_policy_computes_in_float64(name):
     assert_close([y, *state], [*run(single, x, start=start)])
 
 
-@every_memory
+@few_memories
 def test_stateful_keeps_the_state_between_calls(name):
     memory = make_memory(name, stateful=True, return_state=True)
     x, start = random_sequences(8), random_starts(BATCH, 8)
@@ -179,7 +180,7 @@ def test_functional_model_survives_saving(name, tmp_path):
     assert_close((y, *final), run(memory, x, start=start, initial_state=state))
 
 
-@every_memory
+@few_memories
 def test_weights_survive_saving(name, tmp_path):
     memory, other = (
         keras.Sequential([keras.Input((TIME, FEATURES)), make_memory(name)])
@@ -271,7 +272,7 @@ def test_start_at_a_masked_step_is_skipped(name):
     assert_close(outputs, run(memory, x, mask=MASK))
 
 
-@every_memory
+@few_memories
 def test_return_sequences_is_true_unless_told_otherwise(name):
     x = random_sequences()
     memory = make_memory(name)

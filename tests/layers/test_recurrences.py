@@ -36,7 +36,8 @@ RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
 @pytest.mark.parametrize("name", RECURRENCES)
 def test_matches_the_oracle(name):
     time = 20  # more than a chunk
-    memory = make_memory(name, num_layers=2, return_state=True)
+    layers = 2 if name == "shm" else 1  # its blocks draw different rows
+    memory = make_memory(name, num_layers=layers, return_state=True)
     random = np.random.default_rng(0)
     for weight in memory.trainable_weights:
         weight.assign(weight + 0.3 * random.normal(size=weight.shape))
@@ -54,7 +55,7 @@ def test_matches_the_oracle(name):
         oracles.memory,
         block=getattr(oracles, name),
         names=[w.path.split("cell/", 1)[1] for w in memory.trainable_weights],
-        layers=2,
+        layers=layers,
         start=start,
         mask=mask,
     )

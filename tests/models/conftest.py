@@ -9,12 +9,17 @@ from gymnasium import spaces
 
 from keras_agalite.layers import (
     GRU,
+    LRU,
     LSTM,
     AGaLiTe,
+    FastForgetfulMemory,
     GaLiTe,
+    GatedDeltaNet,
     GTrXL,
     Memoryless,
     MemoryRNN,
+    MinGRU,
+    StableHadamardMemory,
 )
 from keras_agalite.models import MemoryPolicy, MLPEncoder
 from tests.helpers import BACKEND
@@ -48,6 +53,11 @@ MEMORIES = {
     "agalite": lambda **k: AGaLiTe(2, 8, 2, 4, 6, 2, **k),
     "galite": lambda **k: GaLiTe(2, 8, 2, 4, 6, 2, **k),
     "gtrxl": lambda **k: GTrXL(2, 8, 2, 4, 6, 3, **k),
+    "shm": lambda **k: StableHadamardMemory(1, 6, 8, 2, True, 4, **k),
+    "ffm": lambda **k: FastForgetfulMemory(2, 6, 2, 3, **k),
+    "gated_delta_net": lambda **k: GatedDeltaNet(1, 6, 2, 2, 2, 3, 4, **k),
+    "lru": lambda **k: LRU(1, 6, 3, **k),
+    "mingru": lambda **k: MinGRU(1, 6, 2, 4, **k),
     "gru": lambda **k: GRU(5, 2, **k),
     "lstm": lambda **k: LSTM(5, **k),
     "memoryless": lambda **k: Memoryless(6, 2, **k),

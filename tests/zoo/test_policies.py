@@ -59,12 +59,14 @@ def test_every_memory_has_about_as_many_weights(name, memory):
 
 @pytest.mark.parametrize("memory", MEMORY_NAMES)
 def test_the_count_is_that_of_the_policy(memory):
-    policy = zoo.minigrid_memory_policy(memory=memory, weights=None)
-    expected = count_parameters(architectures.minigrid_memory(11).config(memory))
+    policy = zoo.tmaze_policy(10, memory=memory, weights=None)
+    expected = count_parameters(architectures.tmaze(10).config(memory))
     assert policy.count_params() == expected
 
 
-@pytest.mark.parametrize("name", ["mystery_path_continuous", "memory_maze_9x9"])
+@pytest.mark.parametrize(
+    "name", ["mystery_path_continuous", "memory_maze_9x9", "minigrid_memory_11"]
+)
 def test_the_count_is_that_of_the_policy_with_images(name):
     config = ARCHITECTURES[name].config("memoryless")
     policy = keras_agalite.models.presets.policy_from_config(config)

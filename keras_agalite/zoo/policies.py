@@ -20,7 +20,8 @@ Weights = str | Path | None
 _ARGUMENTS = """
     Args:
         {argument}
-        memory: `"agalite"`, `"galite"`, `"gtrxl"`, `"gru"`, `"lstm"` or
+        memory: `"agalite"`, `"galite"`, `"gtrxl"`, `"shm"`, `"ffm"`,
+            `"gated_delta_net"`, `"lru"`, `"mingru"`, `"gru"`, `"lstm"` or
             `"memoryless"`, at about the same number of weights.
         weights: `"auto"`: released weights if there are any, else fresh ones and a
             warning that says so. `"pretrained"`: released weights, or an error. None:

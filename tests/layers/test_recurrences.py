@@ -2,11 +2,14 @@
 
 import functools
 import math
+import re
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from keras_agalite import layers
 from keras_agalite.layers import (
     FastForgetfulMemoryBlock,
     LRUBlock,
@@ -15,6 +18,7 @@ from keras_agalite.layers import (
     StableHadamardMemoryCell,
 )
 from keras_agalite.layers.lru import ring
+from keras_agalite.models import sizes
 from keras_agalite.ops.gated_delta_rule import gated_delta_rule
 from keras_agalite.ops.hadamard_memory import hadamard_memory, hashed_rows
 from keras_agalite.ops.short_convolution import short_convolution
@@ -36,8 +40,8 @@ RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
 @pytest.mark.parametrize("name", RECURRENCES)
 def test_matches_the_oracle(name):
     time = 20  # more than a chunk
-    layers = 2 if name == "shm" else 1  # its blocks draw different rows
-    memory = make_memory(name, num_layers=layers, return_state=True)
+    blocks = 2 if name == "shm" else 1  # its blocks draw different rows
+    memory = make_memory(name, num_layers=blocks, return_state=True)
     random = np.random.default_rng(0)
     for weight in memory.trainable_weights:
         weight.assign(weight + 0.3 * random.normal(size=weight.shape))
@@ -55,7 +59,7 @@ def test_matches_the_oracle(name):
         oracles.memory,
         block=getattr(oracles, name),
         names=[w.path.split("cell/", 1)[1] for w in memory.trainable_weights],
-        layers=layers,
+        layers=blocks,
         start=start,
         mask=mask,
     )
@@ -265,3 +269,17 @@ def test_the_first_row_may_be_taken_always():
 def test_a_seed_that_is_none_is_refused(seed):
     with pytest.raises(ValueError, match=r"`seed` must be .* Received: seed="):
         StableHadamardMemoryCell(seed=seed)
+
+
+def test_sizes_are_those_of_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "memories.md").read_text()
+    rows = re.findall(r"^\| `(\w+\(.*\))` \| ([\d,]+) \| ([\d,]+) \|", text, re.M)
+
+    assert len(rows) == len(RECURRENCES)
+    for call, *numbers in rows:
+        layer = eval(call, vars(layers))
+        count = sizes._MEMORIES[type(layer).__name__]
+        weights, width = count(16, **layer.arguments)
+        expected = [int(number.replace(",", "")) for number in numbers]
+        assert [weights, 4 * sum(layer.state_size)] == expected
+        assert width == layer.cell.output_size

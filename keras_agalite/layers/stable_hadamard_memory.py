@@ -166,8 +166,8 @@ class StableHadamardMemory(SequenceMemory):
     Le et al., "Stable Hadamard Memory: Revitalizing Memory-Augmented Agents for
     Reinforcement Learning", ICLR 2025, arXiv 2410.10132. The authors use one layer,
     LN and the recurrence and a dense layer; the skip around them and the feed-forward
-    after them are ours, so that layers can be stacked. C_t lies between 0 and 2 and
-    is 1 on average only if nothing is learned: M may grow.
+    after them are ours, so that layers can be stacked. C_t lies between 0 and 2; the
+    paper shows its mean to be 1 under assumptions, and nothing else bounds M.
 
     Args:
         num_layers: Number of blocks.

@@ -163,7 +163,7 @@ def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
     for arguments in ({"head_units": config["head_units"]}, *parts):
         for key, value in arguments.items():
             for number in value if isinstance(value, list) else [value]:
-                if isinstance(number, int):
+                if isinstance(number, int) and key != "seed":
                     yield key, number
 
 

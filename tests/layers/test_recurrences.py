@@ -22,16 +22,19 @@ from keras_agalite.models import sizes
 from keras_agalite.ops.gated_delta_rule import gated_delta_rule
 from keras_agalite.ops.hadamard_memory import hadamard_memory, hashed_rows
 from keras_agalite.ops.short_convolution import short_convolution
-from tests.helpers import compiled, gradients, random_starts, to_numpy
+from tests.helpers import BACKEND, compiled, gradients, random_starts, to_numpy
 from tests.layers import oracles
 from tests.layers.memories import (
     BATCH,
+    FEATURES,
+    TIME,
     assert_close,
     make_memory,
     random_sequences,
     run,
     some_state,
 )
+from tests.ops.test_gated_linear_attention import largest_kept_array
 from tests.oracle import assert_gradients_match
 
 RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
@@ -232,6 +235,45 @@ def test_hadamard_memory_by_hand():
     # M = [[2, 0], [4, 0]]; its first row, times 3/2, and the new product make the next.
     np.testing.assert_allclose(state[0], [[3, 0], [4.5, 0.5]], rtol=1e-6)
     np.testing.assert_allclose(y[0], [[2, 4], [1.5, 2.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gated_delta_net", "shm"])
+def test_no_matrix_is_kept_per_time_step(name):
+    time, size = 512, 16
+    shapes = {
+        "gated_delta_net": [(time, 1, size)] * 3 + [(time, 1)] * 2 + [(1, size, size)],
+        "shm": [(time, size)] * 5 + [(size, size)],
+    }
+    read = {"gated_delta_net": gated_delta_rule, "shm": hadamard_memory}[name]
+    arrays = [np.ones((2, *shape), "float32") for shape in shapes[name]]
+
+    def loss(*arrays):
+        y, state = read(*arrays)
+        return keras.ops.sum(y) + keras.ops.sum(state)
+
+    assert largest_kept_array(loss, arrays) < 2 * time * size**2
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="shapes are static elsewhere")
+@pytest.mark.parametrize("name", ["gated_delta_net", "shm"])
+def test_unknown_sizes_in_tensorflow(name):
+    import tensorflow as tf
+
+    memory = make_memory(name)
+    x, start = random_sequences(), random_starts(BATCH, TIME)
+    mask = np.random.default_rng(1).random((BATCH, TIME)) < 0.7
+    function = tf.function(
+        lambda x, start, mask: memory(x, start=start, mask=mask),
+        input_signature=[
+            tf.TensorSpec((None, None, FEATURES)),
+            tf.TensorSpec((None, None), tf.bool),
+            tf.TensorSpec((None, None), tf.bool),
+        ],
+    )
+
+    outputs = to_numpy(function(x, start, mask))
+
+    assert_close(outputs, run(memory, x, start=start, mask=mask))
 
 
 def test_rows_follow_from_clock_seed_and_block_alone():

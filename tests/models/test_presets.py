@@ -8,6 +8,7 @@ import pytest
 from gymnasium import spaces
 from keras import tree
 
+from keras_agalite.layers import StableHadamardMemory
 from keras_agalite.models import (
     ConvEncoder,
     GridEncoder,
@@ -102,6 +103,19 @@ def test_the_dtype_of_each_part_survives(tmp_path):
         received, expected = getattr(copy, part), getattr(policy, part)
         assert received.dtype_policy.name == expected.dtype_policy.name
     assert_same_policy(copy, policy)
+
+
+def test_a_seed_is_no_size(tmp_path):
+    policy = MemoryPolicy(
+        MLPEncoder(VECTOR, units=(4,)),
+        StableHadamardMemory(1, 6, 3, seed=2**40),
+        ACTION_SPACES["discrete"],
+        head_units=8,
+    )
+
+    policy.save_to_preset(tmp_path)
+
+    assert_same_policy(MemoryPolicy.from_preset(tmp_path), policy)
 
 
 def test_a_preset_is_two_files_of_data(tmp_path):

@@ -175,23 +175,26 @@ class MemoryRNN(keras.layers.RNN):
         if start is None:
             start = ops.zeros_like(sequences[:, :, 0])
         channel = ops.cast(start, sequences.dtype)[:, :, None]
-        loop = keras.layers.RNN(
-            _StartCell(self.cell, training, self.state_dtype),
-            return_sequences=self.return_sequences or mask is not None,
-            unroll=self.unroll,
-            zero_output_for_mask=True,
-        )
+        cell = _StartCell(self.cell, training, self.state_dtype)
         cell_state = tree.map_structure(
             lambda s: ops.cast(s, self.cell.compute_dtype), initial_state
         )
         # Draws dropout masks outside the loop, as keras.layers.RNN does.
         self._maybe_config_dropout_masks(self.cell, sequences[:, 0], cell_state)
-        last_output, outputs, state = loop.inner_loop(
-            ops.concatenate([sequences, channel], axis=-1),
-            initial_state,
-            mask=mask,
-            training=training,
-        )
+        sequences = ops.concatenate([sequences, channel], axis=-1)
+        if sequences.shape[1] == 1 and mask is None:  # acting needs no loop
+            last_output, state = cell(sequences[:, 0], initial_state)
+            outputs = last_output[:, None]
+        else:
+            loop = keras.layers.RNN(
+                cell,
+                return_sequences=self.return_sequences or mask is not None,
+                unroll=self.unroll,
+                zero_output_for_mask=True,
+            )
+            last_output, outputs, state = loop.inner_loop(
+                sequences, initial_state, mask=mask, training=training
+            )
         self._maybe_reset_dropout_masks(self.cell)
         if mask is not None:
             # On JAX, Keras would take the first state for the previous output.

@@ -84,6 +84,10 @@ class ActionHead(keras.layers.Layer):
         """The actions in the bounds of the action space."""
         return actions
 
+    def most_likely(self, parameters: Any) -> Any:
+        """What `mode` gives, of the shape `(batch, num_parameters)`, for tensors."""
+        raise NotImplementedError
+
     def log_prob(self, parameters: Any, actions: Any) -> Any:
         """Log-probability (density) of actions, of shape `(...)`, differentiable."""
         raise NotImplementedError
@@ -129,6 +133,10 @@ class MultiDiscreteHead(ActionHead):
         parts = self._parts(parameters + noise)
         return ops.stack([ops.argmax(part, axis=-1) for part in parts], axis=-1)
 
+    def most_likely(self, parameters: Any) -> Any:
+        parts = [_first_largest(part) for part in self._parts(parameters)]
+        return ops.cast(ops.stack(parts, axis=-1), "int64")
+
     def _parts(self, parameters: Any) -> list[Any]:
         ends = np.cumsum(self.sizes)
         return [
@@ -168,8 +176,18 @@ class DiscreteHead(MultiDiscreteHead):
     def choose(self, parameters: Any, noise: Any) -> Any:
         return super().choose(parameters, noise)[..., 0] + self.start
 
+    def most_likely(self, parameters: Any) -> Any:
+        return super().most_likely(parameters)[..., 0] + self.start
+
     def log_prob(self, parameters: Any, actions: Any) -> Any:
         return super().log_prob(parameters, actions[..., None] - self.start)
+
+
+def _first_largest(x: Any) -> Any:
+    """`ops.argmax` over the last axis; that of TensorFlow has no form in LiteRT."""
+    size = x.shape[-1]
+    index = ops.where(x >= ops.max(x, axis=-1, keepdims=True), ops.arange(size), size)
+    return ops.min(index, axis=-1)
 
 
 class BoxHead(ActionHead):
@@ -214,9 +232,14 @@ class BoxHead(ActionHead):
 
     def choose(self, parameters: Any, noise: Any) -> Any:
         mean, log_std = ops.split(parameters, 2, axis=-1)
-        actions = mean + ops.exp(log_std) * noise
+        return self._shaped(mean + ops.exp(log_std) * noise)
+
+    def most_likely(self, parameters: Any) -> Any:
+        return self.clip(self._shaped(ops.split(parameters, 2, axis=-1)[0]))
+
+    def _shaped(self, actions: Any) -> Any:
         space: Any = self.action_space
-        batch: Any = ops.shape(mean)[:-1]
+        batch: Any = ops.shape(actions)[:-1]
         return ops.reshape(actions, (*batch, *space.shape))
 
     def clip(self, actions: Any) -> Any:

@@ -193,13 +193,14 @@ def agalite_attention(
         steps = ops.cumsum(valid, axis=1) - valid
         total = ops.sum(valid, axis=1)
     count = ops.cast(clock, "int32")
+    # The last column is the normaliser's: an oscillator that stands still.
+    table = np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)
     phases = ops.take(
-        # The last column is the normaliser's: an oscillator that stands still.
-        ops.convert_to_tensor(np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)),
+        ops.convert_to_tensor(table, dtype),
         ops.mod(count[:, None] + steps, cosines.shape[0]),
         axis=0,
     )
-    inputs.insert(8, ops.cast(phases, dtype))
+    inputs.insert(8, phases)
     scale = 2.0 * r
 
     def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:

@@ -74,6 +74,7 @@ def write_onnx(step: Step, path: Path) -> list[Tensor]:
             dynamo=True,
             input_names=[x.name for x in step.inputs],
             output_names=[x.name for x in outputs],
+            optimize=False,  # it takes an epsilon of 1e-10 for nothing
             verbose=False,
         )
         for node in model.model.graph:

@@ -10,6 +10,9 @@ VENV_ENVIRONMENTS ?= .venv-environments
 TORCH ?= torch==2.13.0
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Exports of one environment's backend are made by the other's interpreter.
+export EXPORT_PYTHON_TENSORFLOW ?= $(abspath $(VENV))/bin/python
+export EXPORT_PYTHON_TORCH ?= $(abspath $(VENV_TORCH))/bin/python
 PYTEST = -m pytest -q -m "not slow"
 SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[0])")
 
@@ -19,13 +22,13 @@ setup: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_LINT)/ready
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q -e ".[tensorflow,jax,training,test]"
+	$(VENV)/bin/pip install -q -e ".[tensorflow,jax,litert,training,test]"
 	touch $@
 
 $(VENV_TORCH)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV_TORCH)
 	$(VENV_TORCH)/bin/pip install -q "$(TORCH)"
-	$(VENV_TORCH)/bin/pip install -q -e ".[torch,test]"
+	$(VENV_TORCH)/bin/pip install -q -e ".[torch,onnx,test]"
 	touch $@
 
 $(VENV_LINT)/ready: pyproject.toml
@@ -56,10 +59,10 @@ lint: $(VENV)/ready $(VENV_LINT)/ready
 	$(VENV_LINT)/bin/ruff format --check .
 	$(VENV_LINT)/bin/mypy --python-executable $(VENV)/bin/python
 
-test-tensorflow: $(VENV)/ready
+test-tensorflow: $(VENV)/ready $(VENV_TORCH)/ready
 	KERAS_BACKEND=tensorflow $(VENV)/bin/python $(PYTEST) tests
 
-test-jax: $(VENV)/ready
+test-jax: $(VENV)/ready $(VENV_TORCH)/ready
 	KERAS_BACKEND=jax $(VENV)/bin/python $(PYTEST) tests
 
 # TF-Agents cannot be installed beside torch, so the second line borrows it.

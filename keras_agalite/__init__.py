@@ -12,6 +12,7 @@ from keras_agalite._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from keras_agalite import convert as convert
+    from keras_agalite import export as export
     from keras_agalite import layers as layers
     from keras_agalite import models as models
     from keras_agalite import ops as ops
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from keras_agalite.models import MLPEncoder as MLPEncoder
     from keras_agalite.models import ResNetEncoder as ResNetEncoder
 
-_MODULES = ("convert", "layers", "models", "ops", "zoo")
+_MODULES = ("convert", "export", "layers", "models", "ops", "zoo")
 _NAMES = {
     "layers": (
         "AGaLiTe",

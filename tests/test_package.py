@@ -22,7 +22,7 @@ PUBLIC = {
         GatedDeltaNet GatedDeltaNetCell GridEncoder LRU LRUCell LSTM MLPEncoder
         MemoryPolicy MemoryRNN Memoryless MinGRU MinGRUCell ResNetEncoder
         StableHadamardMemory StableHadamardMemoryCell __version__ convert
-        environments layers models ops zoo""",
+        environments export layers models ops zoo""",
     "keras_agalite.ops": """agalite_attention agalite_state_size galite_attention
         galite_state_size gated_delta_rule hadamard_memory linear_recurrence
         relative_attention""",
@@ -34,6 +34,7 @@ PUBLIC = {
         StableHadamardMemory StableHadamardMemoryBlock StableHadamardMemoryCell""",
     "keras_agalite.models": """ConvEncoder Encoder GridEncoder MLPEncoder
         MemoryPolicy PolicyOutput ResNetEncoder""",
+    "keras_agalite.export": "export_policy",
     "keras_agalite.zoo": """PolicyInfo craftax_policy list_policies
         memory_chain_policy memory_maze_policy minigrid_memory_policy
         mystery_path_policy
@@ -107,7 +108,9 @@ def test_what_a_module_may_import(path):
         pass
     elif where.parts[:2] == ("environments", "functional"):  # programs in JAX
         forbidden |= backends - {"jax"}
-    elif where.parts[0] == "ops" and where.stem.removeprefix("_") in backends:
+    elif (
+        where.parts[0] in ("export", "ops") and where.stem.removeprefix("_") in backends
+    ):
         forbidden |= backends - {where.stem.removeprefix("_")}
     else:
         forbidden |= backends
@@ -131,6 +134,7 @@ LAYERS_BELOW = {
     "layers": ("ops",),
     "models": ("ops", "layers"),
     "zoo": ("ops", "layers", "models"),
+    "export": ("models",),
     "environments": (),
 }
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from keras_agalite.export import export_policy
+from keras_agalite.export.process import FORMATS
 from training.errors import Interrupted, TrainingError
 from training.recipe import ENGINES, load_recipe
 
@@ -66,6 +68,23 @@ def main(arguments: list[str] | None = None) -> int:
     _add_runs(report)
     report.add_argument("--out", type=Path, metavar="FILE.html", required=True)
     report.set_defaults(function=_report)
+
+    export = commands.add_parser("export", help="write a program that needs no Keras")
+    export.add_argument("preset", help="a released policy's name, a folder, an address")
+    export.add_argument("--format", choices=tuple(FORMATS), default="onnx")
+    export.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="default: the preset's name and the format, as in tmaze_10_onnx",
+    )
+    export.add_argument(
+        "--python",
+        metavar="PATH",
+        help="the interpreter that exports, of an environment with PyTorch (onnx, pt2)"
+        " or TensorFlow (saved_model, litert)",
+    )
+    export.set_defaults(function=_export)
 
     release = commands.add_parser("release", help="make a folder of zoo/ from a run")
     release.add_argument("run", type=Path, help="a run, or the folder of a sweep")
@@ -231,6 +250,14 @@ def _report(options: Any) -> None:
 
     write_report(finished_runs(options.runs), options.by, options.out)
     print(f"written to {options.out}")
+
+
+def _export(options: Any) -> None:
+    output = options.output or Path(f"{Path(options.preset).name}_{options.format}")
+    print(
+        "written to",
+        export_policy(options.preset, output, options.format, options.python),
+    )
 
 
 def _release(options: Any) -> None:

@@ -33,7 +33,7 @@ FORMATS = {
     "onnx": Format("policy.onnx", "torch", ("torch", "onnx", "onnxscript"), "onnx"),
     "pt2": Format("policy.pt2", "torch", ("torch",), "torch"),
     "saved_model": Format("saved_model", "tensorflow", ("tensorflow",), "tensorflow"),
-    "litert": Format("policy.tflite", "tensorflow", ("tensorflow",), "tensorflow"),
+    "litert": Format("policy.tflite", "tensorflow", ("tensorflow",), "litert"),
 }
 DESCRIPTION = "export.json"
 _ERRORS = {"ValueError": ValueError, "ImportError": ImportError}

@@ -82,7 +82,10 @@ class Step:
         out, state = self.policy(observation, state, now["start"])
         logits = out.logits[:, 0]
         action = self.policy.actor.most_likely(logits)
-        new = {f"next_{x.name}": y for x, y in zip(self.states, tree.flatten(state))}
+        new = {
+            f"next_{x.name}": y
+            for x, y in zip(self.states, tree.flatten(state), strict=True)
+        }
         return {"action": action, "logits": logits, "value": out.value[:, 0], **new}
 
     def sample(self, batch_size: int) -> dict[str, np.ndarray]:

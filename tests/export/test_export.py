@@ -1,0 +1,204 @@
+"""Exports act like their policies, step for step, in processes without Keras."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from gymnasium import spaces
+from keras import tree
+
+from keras_agalite import MemoryPolicy, ResNetEncoder
+from keras_agalite.export import export_policy
+from keras_agalite.export.process import FORMATS
+from keras_agalite.export.process import main as export_process
+from keras_agalite.export.step import Step, write
+from keras_agalite.layers import GaLiTeCell, GTrXLCell, MemoryRNN
+from keras_agalite.models import MLPEncoder
+from tests.helpers import BACKEND
+from tests.models.conftest import ACTION_SPACES, NESTED, VECTOR, make_policy, randomise
+from training.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+OWN = [name for name, form in FORMATS.items() if form.backend == BACKEND]
+FOREIGN = {"jax": "litert", "tensorflow": "onnx", "torch": "saved_model"}[BACKEND]
+PYTHON = os.environ.get(f"EXPORT_PYTHON_{FORMATS[FOREIGN].backend.upper()}", "")
+needs_python = pytest.mark.skipif(
+    not Path(PYTHON).is_file(),
+    reason="EXPORT_PYTHON_TORCH and _TENSORFLOW name the interpreters (see Makefile)",
+)
+
+
+def image_policy():
+    policy = make_policy(
+        "agalite", NESTED, ACTION_SPACES["box"], ResNetEncoder, units=4, filters=(4,)
+    )
+    randomise(policy, scale=0.3)
+    return policy
+
+
+def vector_policy():
+    """Cells of four kinds; GaLiTe's reads where its normaliser is zero, too."""
+    cells = [
+        GaLiTeCell(2, 8, 2, 4, 6, 2),
+        GTrXLCell(1, 8, 2, 4, 6, 3),
+        keras.layers.LSTMCell(4),
+        keras.layers.GRUCell(5),
+    ]
+    action_space = ACTION_SPACES["discrete_from_2"]
+    policy = MemoryPolicy(MLPEncoder(VECTOR), MemoryRNN(cells), action_space, 8)
+    randomise(policy)
+    return policy
+
+
+def check_acts_alike(policy, folder, tmp_path, python=sys.executable, steps=1000):
+    step, random = Step(policy), np.random.default_rng(0)
+    observations = [policy.sample_observation(2, seed=t) for t in range(steps)]
+    starts = random.random((steps, 2)) < 0.02
+    starts[0] = True
+    expected = {
+        "logits": [],
+        "value": [],
+        **{f"next_{x.name}": [] for x in step.states},
+    }
+    state = policy.initial_state(2)
+    for observation, start in zip(observations, starts, strict=True):
+        logits, value, state = policy.step(observation, state, start)
+        now = [keras.ops.convert_to_numpy(x) for x in tree.flatten(state)]
+        for rows, x in zip(expected.values(), [logits, value, *now], strict=True):
+            rows.append(x)
+    leaves = zip(*(tree.flatten(x) for x in observations), strict=True)
+    names = [x.name for x in step.observations]
+    arrays = dict(zip(names, map(np.stack, leaves), strict=True))
+    np.savez(tmp_path / "inputs.npz", start=starts, **arrays)
+    files = [str(tmp_path / name) for name in ("inputs.npz", "outputs.npz")]
+    script = str(Path(__file__).with_name("run_export.py"))
+    run_without_keras([python, script, str(folder), *files])
+    received = np.load(files[1])
+    for name, rows in expected.items():
+        np.testing.assert_allclose(received[name], rows, rtol=1e-4, atol=1e-4)
+    logits = received["logits"]
+    modes = np.stack([policy.actor.mode(x) for x in logits])
+    assert received["action"].dtype == modes.dtype
+    np.testing.assert_allclose(received["action"], modes, atol=1e-6)
+
+
+def run_without_keras(command, cwd=None):
+    run = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize("make", [image_policy, vector_policy])
+@pytest.mark.parametrize("format", OWN)
+def test_an_export_acts_like_its_policy_for_1000_steps(format, make, tmp_path):
+    policy = make()
+    write(policy, tmp_path / "export", format)
+    check_acts_alike(policy, tmp_path / "export", tmp_path)
+
+
+@needs_python
+def test_another_backends_format_is_written_by_its_process(tmp_path):
+    policy = make_policy("agalite")
+    randomise(policy)
+
+    file = export_policy(policy, tmp_path / "new" / "export", FOREIGN, PYTHON)
+
+    assert file == tmp_path / "new" / "export" / FORMATS[FOREIGN].file
+    assert [x.name for x in file.parent.parent.iterdir()] == ["export"]
+    check_acts_alike(policy, file.parent, tmp_path, PYTHON)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX owns no format")
+@pytest.mark.parametrize("format", OWN)
+def test_the_docs_program_plays_a_released_policy(format, tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "export.md").read_text()
+    arguments = f"export tmaze_10 --format {format}"
+    assert f"python -m training {arguments}" in text
+    (block,) = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        if f"tmaze_10_{format}/" in block
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path[1:]]))
+    assert main(arguments.split()) == 0
+    no_keras = "import sys; sys.modules['keras'] = None\n"
+    results = run_without_keras([sys.executable, "-c", no_keras + block]).split()
+    assert len(results) >= 5
+    assert set(results) == {"right"}
+
+
+def test_what_the_file_beside_an_export_says(tmp_path):
+    if not OWN:
+        pytest.skip("JAX owns no format")
+    write(make_policy("lstm"), tmp_path / "export", OWN[-1])
+    description = json.loads((tmp_path / "export" / "export.json").read_text())
+    sizes = {x["name"]: (x["shape"], x["dtype"]) for x in description["inputs"]}
+    assert sizes == {
+        "observation": (["batch", 3], "float32"),
+        "start": (["batch"], "bool"),
+        "state_0": (["batch", 5], "float32"),
+        "state_1": (["batch", 5], "float32"),
+    }
+    sizes = {x["name"]: (x["shape"], x["dtype"]) for x in description["outputs"]}
+    assert sizes == {
+        "action": (["batch"], "int64"),
+        "logits": (["batch", 3], "float32"),
+        "value": (["batch"], "float32"),
+        "next_state_0": (["batch", 5], "float32"),
+        "next_state_1": (["batch", 5], "float32"),
+    }
+    assert description["next_state"]["state_1"] == "next_state_1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"format": "onyx"}, "a format of onnx, pt2.*Received: format='onyx'"),
+        ({"path": "taken"}, "a folder that does not exist. Received: .*taken"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message, tmp_path):
+    (tmp_path / "taken").mkdir()
+    path = tmp_path / arguments.pop("path", "new")
+    with pytest.raises(ValueError, match=message):
+        export_policy("tmaze_10", path, **arguments)
+    assert [x.name for x in tmp_path.iterdir()] == ["taken"]
+
+
+@needs_python
+def test_an_error_of_the_process_is_told_and_leaves_nothing(tmp_path, capsys):
+    output = ["--output", str(tmp_path / "new"), "--python", PYTHON]
+    assert main(["export", "nope", "--format", FOREIGN, *output]) == 2
+    assert "error: Expected the name of a released policy" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_packages_are_named(tmp_path, capsys):
+    absent = "saved_model" if BACKEND == "torch" else "pt2"
+    assert export_process("tmaze_10", str(tmp_path / "new"), absent) == 2
+    error = json.loads(capsys.readouterr().out)
+    assert error["type"] == "ImportError"
+    assert f'pip install "keras-agalite[{FORMATS[absent].extra}]"' in error["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_fails_is_an_error(tmp_path):
+    with pytest.raises(ChildProcessError, match="exit code 1"):
+        export_policy("tmaze_10", tmp_path / "new", "onnx", "/bin/false")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_policies_that_cannot_be_exported_are_refused():
+    with pytest.raises(ValueError, match=r"dtype float32.*mixed_bfloat16"):
+        Step(make_policy(dtype="mixed_bfloat16"))
+    part = spaces.Discrete(2)
+    twice = spaces.Dict({"a b": part, "a_b": part})
+    with pytest.raises(ValueError, match=r"stay different.*observation_a_b"):
+        Step(make_policy(space=twice))

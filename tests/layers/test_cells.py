@@ -71,7 +71,7 @@ def test_stateful_stock_rnn_keeps_the_state_between_calls(name):
     assert_close(to_numpy(stock(x[:, :2])), halves[0])
 
 
-@every_block_memory
+@few_block_memories
 @pytest.mark.parametrize("extension", ["keras", "weights.h5"])
 def test_functional_model_in_a_stock_rnn_survives_saving(name, extension, tmp_path):
     def make_model():

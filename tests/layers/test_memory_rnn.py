@@ -312,7 +312,7 @@ def differentiate_training(layer, x):
     return gradients(function, [x], layer.trainable_weights)
 
 
-@every_memory
+@few_memories
 def test_symbolic_shapes_and_dtypes_are_those_of_the_call(name):
     memory = make_memory(name, dtype="mixed_bfloat16", return_state=True)
     outputs = compiled(lambda x: memory(x))(random_sequences())

@@ -1,7 +1,12 @@
 """Presets from an https address or from the Hugging Face hub, into a local folder."""
 
+import errno
 import re
+import shutil
+import struct
+import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import keras
@@ -48,33 +53,59 @@ def download(address: str, files: tuple[str, ...], optional: tuple[str, ...]) ->
         ) from error
     folder = Path(archive).with_suffix("")
     if not all((folder / name).is_file() for name in files):
-        _unpack(Path(archive), folder, files, optional)
+        unpack(Path(archive), folder, files, optional)
     return folder
 
 
-def _unpack(
+def unpack(
     archive: Path, folder: Path, files: tuple[str, ...], optional: tuple[str, ...]
 ) -> None:
+    """Unpacks a zip file of these files, into a folder that is there whole or not.
+
+    Raises:
+        ValueError: If the file is damaged, or holds anything else.
+    """
+    part = Path(tempfile.mkdtemp(dir=archive.parent))
     try:
         with zipfile.ZipFile(archive) as zipped:
-            members = zipped.infolist()
-            names = [member.filename for member in members]
-            if not set(files) <= set(names) <= {*files, *optional}:
-                raise ValueError(
-                    f"Expected a zip file with {', '.join(files)} (and at most "
-                    f"{', '.join(optional)}), without folders. Received: {names}"
-                )
-            size = sum(member.file_size for member in members)
-            if size > MAX_BYTES:
-                raise ValueError(
-                    f"Expected a preset of at most {MAX_BYTES:,} bytes. Received: "
-                    f"{size:,} bytes"
-                )
-            zipped.extractall(folder)
-    except zipfile.BadZipFile as error:
+            _check(zipped.infolist(), files, optional)
+            zipped.extractall(part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except (
+        EOFError,
+        NotImplementedError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        ValueError,
+        struct.error,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        # A damaged file leads to places before its start.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise ValueError(
-            f"Expected a zip file. Received: {archive}: {error}"
+            f"Expected a zip file with {', '.join(files)} (and at most "
+            f"{', '.join(optional)}), without folders. Received: {archive}: {error}"
         ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _check(
+    members: list[zipfile.ZipInfo], files: tuple[str, ...], optional: tuple[str, ...]
+) -> None:
+    names = [member.filename for member in members]
+    if not set(files) <= set(names) <= {*files, *optional}:
+        raise ValueError(f"it holds {names}")
+    size = sum(member.file_size for member in members)
+    if size > MAX_BYTES:
+        raise ValueError(f"it unpacks to {size:,} bytes, more than {MAX_BYTES:,}")
+    # The others unpack without a limit.
+    if {m.compress_type for m in members} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise ValueError("it is compressed in another way than stored or deflated")
 
 
 def _from_hub(repository: str, revision: str | None, files: list[str]) -> Path:

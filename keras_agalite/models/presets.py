@@ -6,9 +6,10 @@ that a file gives.
 
 import inspect
 import json
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import keras
 
@@ -26,6 +27,7 @@ CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 OPTIONAL = ("README.md", "recipe.toml", "evaluation.json")
 MAX_CONFIG_BYTES = 2**20
 MAX_SIZE = 2**20
+MAX_STATE = 2**24
 ENCODERS = {
     c.__name__: c
     for c in (
@@ -51,7 +53,21 @@ MEMORIES = {
         layers.Memoryless,
     )
 }
-DTYPES = ("float32", "float64", "bfloat16", "mixed_bfloat16", "mixed_float16")
+# Those that keep the shape and need no argument.
+ACTIVATIONS = (
+    *(
+        "elu",
+        "gelu",
+        "hard_sigmoid",
+        "hard_tanh",
+        "leaky_relu",
+        "linear",
+        "log_sigmoid",
+    ),
+    *("mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus"),
+    *("softsign", "swish", "tanh"),
+)
+DTYPES = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 
 
 def released_folder() -> Path:
@@ -78,6 +94,7 @@ def save_preset(policy: MemoryPolicy, folder: Path) -> None:
         "head_activation": policy.head_activation,
     }
     text = json.dumps(config, indent=2) + "\n"
+    check_config(json.loads(text))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(text)
     policy.save_weights(folder / WEIGHTS)
@@ -101,8 +118,14 @@ def load_weights(config: dict[str, Any], weights: Path) -> MemoryPolicy:
             f"Expected the {expected:,} weights that the configuration asks for. "
             f"Received: {weights} with {received:,}"
         )
-    policy = policy_from_config(config)
-    policy.load_weights(weights)
+    try:
+        policy = policy_from_config(config)
+        policy.load_weights(weights)
+    except Exception as error:  # Keras and each backend raise their own
+        raise ValueError(
+            "Expected a policy that can be built, and its weights. Received: "
+            f"{weights}: {error}"
+        ) from error
     return policy
 
 
@@ -118,20 +141,23 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path.stat().st_size:,}"
         )
     try:
-        config = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        config = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"Expected JSON in {path}. Received: {error}") from error
-    check_config(config)
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return dict(config)
 
 
 def check_config(config: Any) -> None:
     """Raises a ValueError if `config` is not the configuration of a preset."""
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    version = config.get("format") if isinstance(config, dict) else config
+    if type(version) is not int or version != FORMAT:
         raise ValueError(
             f"Expected a preset of format {FORMAT}, which version {__version__} "
-            "reads. Received: format="
-            f"{config.get('format') if isinstance(config, dict) else config!r}"
+            f"reads. Received: format={reprlib.repr(version)}"
         )
     expected = {"encoder", "memory", "action_space", "head_units", "head_activation"}
     missing = sorted(expected - set(config))
@@ -142,29 +168,20 @@ def check_config(config: Any) -> None:
         )
     _check_part(config["encoder"], ENCODERS, "encoder")
     _check_part(config["memory"], MEMORIES, "memory")
-    space_from_config(config["action_space"])
-    for key, value in _numbers(config):
-        if value < 0 or value > MAX_SIZE:
-            raise ValueError(
-                f"Expected sizes from 0 to {MAX_SIZE:,}. Received: {key}={value}"
-            )
-    _check_activation("head_activation", config["head_activation"])
+    hints = get_type_hints(MemoryPolicy.__init__)
+    for key in ("head_units", "head_activation"):
+        _check_argument(key, config[key], hints[key])
+    for space in (
+        config["encoder"]["config"]["observation_space"],
+        config["action_space"],
+    ):
+        space_from_config(space)
     try:
         count_parameters(config)
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
         raise ValueError(
-            f"Expected a policy that can be built. Received: config={config!r}"
+            f"Expected a policy that can be built. Received: {error}"
         ) from error
-
-
-def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """The integers among the arguments of the parts: widths, layers, units."""
-    parts = (config["encoder"]["config"], config["memory"]["config"])
-    for arguments in ({"head_units": config["head_units"]}, *parts):
-        for key, value in arguments.items():
-            for number in value if isinstance(value, list) else [value]:
-                if isinstance(number, int) and key != "seed":
-                    yield key, number
 
 
 def policy_from_config(config: dict[str, Any]) -> MemoryPolicy:
@@ -174,9 +191,15 @@ def policy_from_config(config: dict[str, Any]) -> MemoryPolicy:
         cls, arguments = table[config[what]["class"]], config[what]["config"]
         return cls(**arguments, dtype=config[what]["dtype"])
 
+    memory = part("memory", MEMORIES)
+    size = sum(keras.tree.flatten(memory.state_size))
+    if size > MAX_STATE:
+        raise ValueError(
+            f"Expected a state of at most {MAX_STATE:,} numbers. Received: {size:,}"
+        )
     return MemoryPolicy(
         part("encoder", ENCODERS),
-        part("memory", MEMORIES),
+        memory,
         space_from_config(config["action_space"]),
         head_units=config["head_units"],
         head_activation=config["head_activation"],
@@ -223,28 +246,49 @@ def _check_part(config: Any, table: dict[str, Any], what: str) -> None:
     name = config.get("class") if isinstance(config, dict) else None
     if not isinstance(name, str) or name not in table:
         raise ValueError(
-            f"Expected the {what} to be one of {', '.join(table)}. Received: {config!r}"
+            f"Expected the {what} to be one of {', '.join(table)}. Received: "
+            f"{reprlib.repr(config)}"
         )
     dtype, arguments = config.get("dtype"), config.get("config")
     if dtype not in DTYPES:
-        raise ValueError(f"Expected a dtype of {DTYPES}. Received: dtype={dtype!r}")
+        raise ValueError(
+            f"Expected a dtype of {DTYPES}. Received: dtype={reprlib.repr(dtype)}"
+        )
     if not isinstance(arguments, dict) or set(arguments) != set(
         _arguments(table[name])
     ):
         raise ValueError(
             f"Expected the arguments {_arguments(table[name])} for {name}. "
-            f"Received: {arguments!r}"
+            f"Received: {reprlib.repr(arguments)}"
         )
-    _check_activation("activation", arguments.get("activation", "relu"))
+    hints = get_type_hints(table[name].__init__)
+    for key, value in arguments.items():
+        _check_argument(key, value, hints[key])
 
 
-def _check_activation(key: str, name: Any) -> None:
-    # Keras would look up a class, by any module's name, for a dict.
-    if not isinstance(name, str) or not callable(getattr(keras.activations, name, 0)):
-        raise ValueError(
-            f"Expected `{key}` to be the name of an activation of Keras. Received: "
-            f"{key}={name!r}"
+def _check_argument(key: str, value: Any, hint: Any) -> None:
+    """Checks a value of JSON against the type that the argument has in Python."""
+    if hint is str:  # Keras would look up a class, by any module's name, for a dict
+        legal, fits = f"one of {', '.join(ACTIVATIONS)}", value in ACTIVATIONS
+    elif hint is bool:
+        legal, fits = "true or false", isinstance(value, bool)
+    elif hint is float:
+        legal = "a finite number"
+        fits = type(value) in (int, float) and abs(value) < float("inf")
+    elif key == "seed":
+        legal, fits = "a seed below 2**63", type(value) is int and 0 <= value < 2**63
+    elif hint is int or hint == Sequence[int]:
+        sizes = [value] if hint is int else value
+        legal = (
+            f"{'sizes' if hint is int else 'a list of sizes'} from 0 to {MAX_SIZE:,}"
         )
+        fits = isinstance(sizes, list) and all(
+            type(n) is int and 0 <= n <= MAX_SIZE for n in sizes
+        )
+    else:
+        return  # a space, which is checked as a whole
+    if not fits:
+        raise ValueError(f"Expected {legal}. Received: {key}={reprlib.repr(value)}")
 
 
 def _arguments(cls: Any) -> list[str]:

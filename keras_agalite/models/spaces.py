@@ -1,6 +1,8 @@
 """Gymnasium spaces as plain data, and observations of them as tensors."""
 
+import json
 import math
+import reprlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +12,7 @@ from gymnasium import spaces
 from keras import ops
 
 # A space with bounds for each element takes memory when it is made.
-MAX_ELEMENTS = 2**24
+MAX_ELEMENTS = 2**22
 SUPPORTED = "Box, Discrete, MultiBinary, MultiDiscrete, or a Dict of them"
 
 
@@ -60,50 +62,75 @@ def space_from_config(config: dict[str, Any]) -> gymnasium.Space[Any]:
         ValueError: If the description is not one that `space_to_config` writes.
     """
     try:
-        match config["type"]:
-            case "Dict":
-                items = config["spaces"].items()
-                return spaces.Dict({k: space_from_config(v) for k, v in items})
-            case "Box":
-                shape, dtype = _shape(config["shape"]), np.dtype(config["dtype"])
-                low, high = (
-                    np.broadcast_to(np.asarray(config[x], dtype), shape)
-                    if np.ndim(config[x]) == 0
-                    else np.asarray(config[x], dtype).reshape(shape)
-                    for x in ("low", "high")
-                )
-                return spaces.Box(low, high, shape, dtype.type)
-            case "Discrete":
-                return spaces.Discrete(config["n"], start=config["start"])
-            case "MultiDiscrete":
-                return spaces.MultiDiscrete(config["nvec"])
-            case "MultiBinary":
-                _shape(np.atleast_1d(config["n"]).tolist())
-                return spaces.MultiBinary(config["n"])
+        if _elements(config) > MAX_ELEMENTS:
+            raise ValueError(f"it has more than {MAX_ELEMENTS:,} elements")
+        space = _space(config)
+        if _text(space_to_config(space)) != _text(config):
+            raise ValueError(f"it is written {reprlib.repr(space_to_config(space))}")
     except (
         AssertionError,
         AttributeError,
-        KeyError,
+        LookupError,
         OverflowError,
+        RecursionError,
         TypeError,
         ValueError,
     ) as error:
         raise ValueError(
-            f"Expected the description of a space. Received: config={config!r}"
+            f"Expected the description of a space that is {SUPPORTED}. Received: "
+            f"config={reprlib.repr(config)} ({type(error).__name__}: {error})"
         ) from error
-    raise ValueError(
-        f"Expected the description of a space that is {SUPPORTED}. "
-        f"Received: type={config['type']!r}"
-    )
+    return space
 
 
-def _shape(shape: list[int]) -> tuple[int, ...]:
-    if math.prod(shape) > MAX_ELEMENTS:
-        raise ValueError(
-            f"Expected a space of at most {MAX_ELEMENTS:,} elements. Received: "
-            f"shape={shape}"
-        )
-    return tuple(shape)
+def _text(config: Any) -> str:
+    return json.dumps(config, sort_keys=True, allow_nan=False)
+
+
+def _elements(config: dict[str, Any]) -> int:
+    """Size of a space: its numbers, or its categories."""
+    match config["type"]:
+        case "Dict":
+            return sum(_elements(part) for part in config["spaces"].values())
+        case "Box":
+            return math.prod(_sizes(config["shape"]))
+        case "MultiBinary":
+            return math.prod(_sizes(np.atleast_1d(config["n"]).tolist()))
+        case "Discrete":
+            if abs(config["start"]) >= 2**31:
+                raise ValueError("its start is no number of 32 bits")
+            return sum(_sizes([config["n"]]))
+    return sum(_sizes(config["nvec"]))
+
+
+def _sizes(sizes: Any) -> list[int]:
+    if not all(type(n) is int and n >= 0 for n in sizes):
+        raise ValueError("its sizes are no numbers")
+    return list(sizes)
+
+
+def _space(config: dict[str, Any]) -> gymnasium.Space[Any]:
+    match config["type"]:
+        case "Dict":
+            return spaces.Dict({k: _space(v) for k, v in config["spaces"].items()})
+        case "Box":
+            shape, dtype = tuple(config["shape"]), np.dtype(config["dtype"])
+            if dtype.kind not in "fiub":
+                raise ValueError("its elements are no numbers")
+            low, high = (
+                np.broadcast_to(np.asarray(config[x], dtype), shape)
+                if np.ndim(config[x]) == 0
+                else np.asarray(config[x], dtype).reshape(shape)
+                for x in ("low", "high")
+            )
+            return spaces.Box(low, high, shape, dtype.type)
+        case "Discrete":
+            return spaces.Discrete(config["n"], start=config["start"])
+        case "MultiDiscrete":
+            return spaces.MultiDiscrete(config["nvec"])
+        case "MultiBinary":
+            return spaces.MultiBinary(config["n"])
+    raise ValueError("its type is another")
 
 
 def leaves(space: gymnasium.Space[Any], path: tuple[str, ...] = ()) -> Iterator[Any]:

@@ -57,9 +57,10 @@ def change(preset, edit):
         (lambda c: c["memory"]["config"].update(num_layers=-1), "num_layers=-1"),
         (lambda c: c["memory"]["config"].update(num_layers=1_000_000), "weights that"),
         (lambda c: c.update(head_units=1_000_000), "weights that the config"),
-        (lambda c: c.update(head_units="many"), "a policy that can be built"),
+        (lambda c: c.update(head_units="many"), "head_units='many'"),
         (lambda c: c["encoder"]["config"].update(units=[4]), "weights that the config"),
-        (lambda c: c["action_space"].update(n=10**9), "weights that the config"),
+        (lambda c: c["action_space"].update(n=10**6), "weights that the config"),
+        (lambda c: c["action_space"].update(n=10**9), "more than 4,194,304 elements"),
         (lambda c: c.pop("memory"), "none of .'memory'"),
         (lambda c: c["memory"]["config"].update(extra=1), "Expected the arguments"),
         (
@@ -110,8 +111,8 @@ def hold_more(file):
         (lambda file: file.write_bytes(b""), "a whole HDF5 file"),
         (lambda file: file.write_text("{}"), "a whole HDF5 file"),
         (declare_more_than_is_stored, "declares 1,000,000,000,000 numbers"),
-        (link_elsewhere, "elsewhere is a link"),
-        (hold_text, "Expected numbers"),
+        (link_elsewhere, "/elsewhere' is a link"),
+        (hold_text, "holds object, not numbers"),
         (hold_more, "Expected the 178,485 weights"),
     ],
 )

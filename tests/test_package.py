@@ -37,8 +37,8 @@ PUBLIC = {
     "keras_agalite.export": "export_policy",
     "keras_agalite.zoo": """PolicyInfo craftax_policy list_policies
         memory_chain_policy memory_maze_policy minigrid_memory_policy
-        mystery_path_policy
-        tmaze_policy""",
+        mortar_mayhem_policy mystery_path_policy popgym_policy
+        searing_spotlights_policy tmaze_policy""",
     "keras_agalite.environments": """CraftaxVectorEnv PreviousActionReward TMaze make
         make_vec""",
 }

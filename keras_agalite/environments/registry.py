@@ -16,6 +16,7 @@ CRAFTAX = {
 NAMES: dict[str, str] = {}
 TMAZE = re.compile(r"tmaze_(\d+)")
 GYMNAX = re.compile(r"gymnax:(.+)")
+POPGYM = re.compile(r"popgym:(.+)")
 
 
 def register() -> None:
@@ -27,6 +28,12 @@ def register() -> None:
     entry = "mystery_path:MysteryPath"
     _add("mystery_path_grid", "MysteryPath-Grid-v0", entry, 128, grid=True)
     _add("mystery_path", "MysteryPath-v0", entry, 512)
+    entry = "mortar_mayhem:MortarMayhem"
+    _add("mortar_mayhem_grid", "MortarMayhem-Grid-v0", entry, 119, grid=True)
+    _add("mortar_mayhem", "MortarMayhem-v0", entry, 275)
+    entry = "searing_spotlights:SearingSpotlights"
+    _add("searing_spotlights", "SearingSpotlights-v0", entry, 256)
+    _register("POPGym-v0", "popgym:make", None, {})
     for size, (cells, _) in minigrid_memory.SIZES.items():
         name = "minigrid_memory_" + size[1:].replace("Random", "_random")
         entry = "minigrid_memory:MiniGridMemory"
@@ -77,12 +84,14 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
         return NAMES["craftax_symbolic"], {}
     if of_gymnax := GYMNAX.fullmatch(name):
         return f"keras_agalite/{_functional.GYMNAX.own}", {"name": of_gymnax[1]}
+    if of_popgym := POPGYM.fullmatch(name):
+        return "keras_agalite/POPGym-v0", {"task": of_popgym[1]}
     if ":" not in name:
         try:
             gymnasium.spec(name)
         except gymnasium.error.Error as error:
-            patterns = "tmaze_<corridor length>", "gymnax:<name in gymnax>"
-            forms = ", ".join([*NAMES, *patterns])
+            patterns = ("tmaze_<corridor length>", "gymnax:<name in gymnax>")
+            forms = ", ".join([*NAMES, *patterns, "popgym:<task of POPGym>"])
             raise ValueError(
                 f"`name` must be one of {forms}, a registered gymnasium id, or "
                 f'"module:id" where importing the module registers it. '
@@ -98,11 +107,12 @@ def make(name: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
 
     Args:
         name: A short name: `tmaze_<corridor length>`, `memory_maze_9x9` (11x11, 13x13,
-            15x15), `mystery_path_grid`, `mystery_path`, `minigrid_memory_11` (7, 9,
-            13, 13_random, 17_random), `craftax_symbolic`, `craftax_classic_symbolic`,
+            15x15), `mystery_path_grid`, `mystery_path`, `mortar_mayhem_grid`,
+            `mortar_mayhem`, `searing_spotlights`, `minigrid_memory_11` (7, 9, 13,
+            13_random, 17_random), `craftax_symbolic`, `craftax_classic_symbolic`,
             `memory_chain`, `repeat_first_easy` and `repeat_previous_easy` (medium,
-            hard), `fast_memory_maze_9x9` (11x11, 13x13, 15x15), `gymnax:<name>`; or an
-            id that gymnasium knows, or "module:id".
+            hard), `fast_memory_maze_9x9` (11x11, 13x13, 15x15), `gymnax:<name>`,
+            `popgym:<task>`; or an id that gymnasium knows, or "module:id".
         **kwargs: Goes to `gymnasium.make`.
 
     Raises:

@@ -9,5 +9,10 @@ from keras_agalite.zoo.policies import list_policies as list_policies
 from keras_agalite.zoo.policies import memory_chain_policy as memory_chain_policy
 from keras_agalite.zoo.policies import memory_maze_policy as memory_maze_policy
 from keras_agalite.zoo.policies import minigrid_memory_policy as minigrid_memory_policy
+from keras_agalite.zoo.policies import mortar_mayhem_policy as mortar_mayhem_policy
 from keras_agalite.zoo.policies import mystery_path_policy as mystery_path_policy
+from keras_agalite.zoo.policies import popgym_policy as popgym_policy
+from keras_agalite.zoo.policies import (
+    searing_spotlights_policy as searing_spotlights_policy,
+)
 from keras_agalite.zoo.policies import tmaze_policy as tmaze_policy

@@ -5,6 +5,7 @@ where it has none. A width for another memory is found by counting weights.
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -175,7 +176,7 @@ def memory_maze(size: str) -> Architecture:
         environment=f"keras_agalite/MemoryMaze-{size}-v0",
         observation_space=_pixels(64),
         action_space=spaces.Discrete(6),
-        encoder=("ResNetEncoder", {"units": 256, "filters": [16, 32, 32]}),
+        encoder=("ConvEncoder", {"units": 256}),
         head_units=256,
     )
 
@@ -190,6 +191,22 @@ def mystery_path(variant: str) -> Architecture:
         encoder=("ConvEncoder", {"units": 256}),
         head_units=256,
         eta=8,
+    )
+
+
+def mortar_mayhem(variant: str) -> Architecture:
+    """Memory Gym's other tasks look like Mystery Path, and get the same policy."""
+    grid = variant == "grid"
+    return mystery_path(variant)._replace(
+        name=f"mortar_mayhem_{variant}",
+        environment=f"keras_agalite/MortarMayhem-{'Grid-' if grid else ''}v0",
+    )
+
+
+def searing_spotlights() -> Architecture:
+    return mystery_path("continuous")._replace(
+        name="searing_spotlights",
+        environment="keras_agalite/SearingSpotlights-v0",
     )
 
 
@@ -218,4 +235,77 @@ def minigrid_memory(size: int) -> Architecture:
         action_space=spaces.Discrete(7),
         encoder=("GridEncoder", {"categories": [11, 6, 4], "units": 128}),
         head_units=128,
+    )
+
+
+def _popgym_spaces() -> dict[str, tuple[list[Any], list[Any]]]:
+    """Observations and actions of POPGym's tasks: easy, medium, hard."""
+    discrete, multi = spaces.Discrete, spaces.MultiDiscrete
+    cart = np.array([4.8, 24 * 2 * np.pi / 360], np.float32)
+    cart_pole: Any = [spaces.Box(-cart, cart)] * 3, [discrete(2)] * 3
+    torque = spaces.Box(-2.0, 2.0, (1,), np.float32)
+    pendulum: Any = [spaces.Box(-1.0, 1.0, (2,), np.float32)] * 3, [torque] * 3
+    suits: Any = [discrete(4)] * 3, [discrete(4)] * 3
+    return {
+        "Autoencode": ([multi([2, 4])] * 3, [discrete(4)] * 3),
+        "Battleship": ([discrete(2)] * 3, [multi([n, n]) for n in (8, 10, 12)]),
+        "Concentration": (
+            [multi([3] * 52), multi([3] * 104), multi([14] * 52)],
+            [discrete(n) for n in (52, 104, 52)],
+        ),
+        "CountRecall": (
+            [multi([n, n]) for n in (2, 4, 13)],
+            [discrete(n) for n in (27, 27, 17)],
+        ),
+        "HigherLower": ([discrete(13)] * 3, [discrete(2)] * 3),
+        "MineSweeper": (
+            [discrete(n) for n in (3, 7, 10)],
+            [multi([n, n]) for n in (4, 6, 8)],
+        ),
+        "MultiarmedBandit": ([discrete(2)] * 3, [discrete(n) for n in (10, 20, 30)]),
+        "NoisyPositionOnlyCartPole": cart_pole,
+        "NoisyPositionOnlyPendulum": pendulum,
+        "PositionOnlyCartPole": cart_pole,
+        "PositionOnlyPendulum": pendulum,
+        "RepeatFirst": suits,
+        "RepeatPrevious": suits,
+        "VelocityOnlyCartPole": (
+            [spaces.Box(-np.inf, np.inf, (2,), np.float32)] * 3,
+            [discrete(2)] * 3,
+        ),
+    }
+
+
+# Those whose observations are answers to the last action, which is added to them.
+_POPGYM_ANSWERS = ("Battleship", "Concentration", "MineSweeper", "MultiarmedBandit")
+_LEVELS = ("Easy", "Medium", "Hard")
+
+
+def popgym_tasks() -> tuple[str, ...]:
+    return tuple(name + level for name in _popgym_spaces() for level in _LEVELS)
+
+
+def popgym(task: str) -> Architecture:
+    """A task of POPGym, with half the paper's blocks."""
+    level = next(level for level in _LEVELS if task.endswith(level))
+    name = task.removesuffix(level)
+    observations, actions = _popgym_spaces()[name]
+    observation: Any = observations[_LEVELS.index(level)]
+    action = actions[_LEVELS.index(level)]
+    if name in _POPGYM_ANSWERS:
+        added = {"previous_action": spaces.flatdim(action), "previous_reward": 1}
+        parts = {
+            key: spaces.Box(-np.inf, np.inf, (size,), np.float32)
+            for key, size in added.items()
+        }
+        observation = spaces.Dict({"observation": observation, **parts})
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", task).lower()
+    return Architecture(
+        name=f"popgym_{words}",
+        environment=f"popgym:{task}",
+        observation_space=observation,
+        action_space=action,
+        encoder=("MLPEncoder", {"units": [], "activation": "tanh"}),
+        head_units=128,
+        blocks=_SMALL,
     )

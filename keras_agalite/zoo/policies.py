@@ -19,8 +19,7 @@ Weights = str | Path | None
 
 _ARGUMENTS = """
     Args:
-        {argument}
-        memory: `"agalite"`, `"galite"`, `"gtrxl"`, `"shm"`, `"ffm"`,
+        {argument}memory: `"agalite"`, `"galite"`, `"gtrxl"`, `"shm"`, `"ffm"`,
             `"gated_delta_net"`, `"lru"`, `"mingru"`, `"gru"`, `"lstm"` or
             `"memoryless"`, at about the same number of weights.
         weights: `"auto"`: released weights if there are any, else fresh ones and a
@@ -68,6 +67,31 @@ def mystery_path_policy(
     return _policy(architectures.mystery_path(variant), memory, weights)
 
 
+def mortar_mayhem_policy(
+    variant: str = "grid", memory: str = "agalite", weights: Weights = "auto"
+) -> MemoryPolicy:
+    """A policy for Mortar Mayhem of memory-gym."""
+    _check("variant", variant, MYSTERY_PATHS)
+    return _policy(architectures.mortar_mayhem(variant), memory, weights)
+
+
+def searing_spotlights_policy(
+    memory: str = "agalite", weights: Weights = "auto"
+) -> MemoryPolicy:
+    """A policy for Searing Spotlights of memory-gym."""
+    return _policy(architectures.searing_spotlights(), memory, weights)
+
+
+def popgym_policy(
+    task: str = "RepeatPreviousEasy",
+    memory: str = "agalite",
+    weights: Weights = "auto",
+) -> MemoryPolicy:
+    """A policy for a task of POPGym."""
+    _check("task", task, architectures.popgym_tasks())
+    return _policy(architectures.popgym(task), memory, weights)
+
+
 def craftax_policy(
     variant: str = "symbolic", memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
@@ -86,11 +110,16 @@ def minigrid_memory_policy(
 
 for _function, _argument in (
     (tmaze_policy, "corridor_length: Number of positions of the corridor."),
+    (memory_chain_policy, "memory_length: Steps between the bit and the answer."),
+    (searing_spotlights_policy, ""),
     (memory_maze_policy, 'size: `"9x9"`, `"11x11"`, `"13x13"` or `"15x15"`.'),
     (mystery_path_policy, 'variant: `"grid"` or `"continuous"`.'),
+    (mortar_mayhem_policy, 'variant: `"grid"` or `"continuous"`.'),
+    (popgym_policy, 'task: POPGym\'s name, such as `"RepeatPreviousEasy"`.'),
     (craftax_policy, 'variant: `"symbolic"` or `"classic"`.'),
     (minigrid_memory_policy, "size: 7, 9, 11, 13 or 17."),
 ):
+    _argument = f"{_argument}\n        " if _argument else ""
     _function.__doc__ = f"{_function.__doc__}\n{_ARGUMENTS.format(argument=_argument)}"
 
 
@@ -99,7 +128,7 @@ class PolicyInfo(NamedTuple):
 
     Attributes:
         name: Name of the policy; `MemoryPolicy.from_preset(name)` loads a released one.
-        environment: Gymnasium id.
+        environment: Gymnasium id, or short name.
         memory: Name of the memory.
         parameters: Number of weights.
         score: What its evaluation measured, such as `{"success_rate": 1.0}`; None if
@@ -121,8 +150,11 @@ def list_policies() -> list[PolicyInfo]:
         architectures.memory_chain(100),
         *map(architectures.memory_maze, MAZE_SIZES),
         *map(architectures.mystery_path, MYSTERY_PATHS),
+        *map(architectures.mortar_mayhem, MYSTERY_PATHS),
+        architectures.searing_spotlights(),
         *map(architectures.craftax, CRAFTAX),
         *map(architectures.minigrid_memory, MINIGRID_SIZES),
+        *map(architectures.popgym, architectures.popgym_tasks()),
     ]
     rest = [
         PolicyInfo(a.name, a.environment, "agalite", count_parameters(a.config()), None)

@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from keras_agalite import environments
+from keras_agalite import environments, zoo
+from keras_agalite.environments import popgym
 from tests.environments.test_registry import IDS
 
 MEMORY_MAZE = pytest.mark.environments("memory_maze")
 MEMORY_GYM = pytest.mark.environments("memory_gym")
 MINIGRID = pytest.mark.environments("minigrid")
 CRAFTAX = pytest.mark.environments("craftax")
+POPGYM = pytest.mark.environments("popgym")
 IN_PROCESS = pytest.mark.skipif(
     "tensorflow" in sys.modules, reason="TensorFlow and Mesa crash in one process"
 )
 MARKS = {
     "memory": MEMORY_MAZE,
     "mystery": MEMORY_GYM,
+    "mortar": MEMORY_GYM,
+    "searing": MEMORY_GYM,
     "minigrid": MINIGRID,
     "craftax": CRAFTAX,
 }
@@ -44,6 +48,9 @@ SPACES = {
     "memory": ((64, 64, 3), np.uint8, gymnasium.spaces.Discrete(6)),
     "mystery_path_grid": ((84, 84, 3), np.uint8, gymnasium.spaces.Discrete(4)),
     "mystery_path": ((84, 84, 3), np.uint8, gymnasium.spaces.MultiDiscrete([3, 3])),
+    "mortar_mayhem_grid": ((84, 84, 3), np.uint8, gymnasium.spaces.Discrete(4)),
+    "mortar_mayhem": ((84, 84, 3), np.uint8, gymnasium.spaces.MultiDiscrete([3, 3])),
+    "searing": ((84, 84, 3), np.uint8, gymnasium.spaces.MultiDiscrete([3, 3])),
     "minigrid": ((7, 7, 3), np.uint8, gymnasium.spaces.Discrete(7)),
     "craftax_symbolic": ((8268,), np.float32, gymnasium.spaces.Discrete(43)),
     "craftax_classic_symbolic": ((1345,), np.float32, gymnasium.spaces.Discrete(17)),
@@ -80,7 +87,12 @@ def test_checker_spaces_and_seeds(name, make):
     assert env.observation_space.shape == shape
     assert env.observation_space.dtype == dtype
     assert env.action_space == action_space
-    if name.split("_")[0] in ("minigrid", "mystery"):  # seconds a reset elsewhere
+    if name.split("_")[0] in (
+        "minigrid",
+        "mystery",
+        "mortar",
+        "searing",
+    ):  # seconds a reset elsewhere
         check_env(env.unwrapped, skip_render_check=True)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(40)]
@@ -291,7 +303,7 @@ class TestMysteryPath:
         with pytest.raises(ValueError, match="Received: show_orign"):
             make("mystery_path_grid", show_orign=True)
 
-    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("name", [*NAMES, "mortar_mayhem", "searing_spotlights"])
     def test_one_environment_does_not_disturb_another(self, name, make):
         env, other = make(name, render_mode="rgb_array"), make(name)
         actions = [env.action_space.sample() for _ in range(20)]
@@ -310,6 +322,118 @@ class TestMysteryPath:
             np.testing.assert_array_equal(env.render(), step[0].transpose(1, 0, 2))
 
         assert same(alone, mixed)
+
+
+class TestMortarMayhem:
+    pytestmark = MEMORY_GYM
+
+    @staticmethod
+    def obey(game):
+        """The action on the grid that carries out what was commanded."""
+        move = np.subtract(game._target_pos, game.normalized_agent_position)
+        if game._command_visualization or not move.any():
+            return 0
+        heading = {(0, -1): 0, (-1, 0): 1, (0, 1): 2, (1, 0): 3}
+        step = (np.sign(move[0]), 0) if move[0] else (0, np.sign(move[1]))
+        return 3 if game.agent.rotation // 90 == heading[step] else 1
+
+    @pytest.mark.parametrize("obeyed", [10, 9, 0])
+    def test_success_is_every_command(self, obeyed, make):
+        env = make("mortar_mayhem_grid")
+        env.reset(seed=0)  # its last command does not say to stay
+        game, rewards, over = env.unwrapped.env, [], False
+        while not over:
+            action = self.obey(game) if game._current_command < obeyed else 0
+            _, reward, terminated, truncated, info = env.step(action)
+            over = terminated or truncated
+            rewards.append(reward)
+            assert info == {"success": over and obeyed == 10}
+
+        assert (terminated, truncated) == (True, False)
+        assert sum(rewards) == pytest.approx(0.1 * obeyed)
+        assert len(rewards) == 118 or obeyed == 0
+
+    def test_options_make_it_shorter(self, make):
+        env = make("mortar_mayhem", command_count=[1])
+        env.reset(seed=0)
+        steps = 1
+        while not env.step([0, 0])[2]:
+            steps += 1
+
+        assert steps < 30
+
+
+class TestSearingSpotlights:
+    pytestmark = MEMORY_GYM
+
+    def test_death_terminates_and_the_time_limit_truncates(self, make):
+        ends = []
+        for health in (5, 10**6):
+            env = make("searing_spotlights", agent_health=health).unwrapped
+            env.reset(seed=0)
+            over = False
+            while not over:
+                *_, terminated, truncated, info = env.step([0, 0])
+                over = terminated or truncated
+            ends.append((env.env.t, terminated, truncated, info))
+
+        assert ends[0][0] < 256
+        assert ends[0][1:] == (True, False, {"success": False})
+        assert ends[1] == (256, False, True, {"success": False})
+
+    def test_the_coin_and_then_the_exit_are_a_success(self, make):
+        env = make("searing_spotlights", agent_health=10**6)
+        env.reset(seed=0)
+        game, rewards, terminated = env.unwrapped.env, [], False
+        while not terminated:
+            there = game.coins[0].location if game.coins else game.exit.rect.center
+            move = np.subtract(there, game.agent.rect.center)
+            action = np.select([move < -1, move > 1], [1, 2])
+            _, reward, terminated, truncated, info = env.step(action)
+            assert not truncated
+            rewards.append(reward)
+
+        assert [reward for reward in rewards if reward] == [0.25, 1.0]
+        assert info == {"success": True}
+
+
+class TestPOPGym:
+    pytestmark = POPGYM
+
+    @pytest.mark.parametrize("task", zoo.architectures.popgym_tasks())
+    def test_the_policy_and_the_task_have_the_same_spaces(self, task, make):
+        architecture, env = zoo.architectures.popgym(task), make(f"popgym:{task}")
+
+        assert env.observation_space == architecture.observation_space
+        assert env.action_space == architecture.action_space
+        assert zoo.architectures.popgym_tasks() == popgym.TASKS
+
+    @pytest.mark.filterwarnings("ignore:.*WARN")  # of spaces that are POPGym's
+    @pytest.mark.parametrize("name", popgym.FAMILIES)
+    def test_it_is_the_task_of_popgym(self, name, make):
+        import popgym.envs
+
+        env = make(f"popgym:{name}Easy")
+        shipped = getattr(popgym.envs, f"{name}Easy")()
+        check_env(env.unwrapped, skip_render_check=True)
+        env.action_space.seed(0)
+        observation, _ = env.reset(seed=3)
+        expected, _ = shipped.reset(seed=3)
+        flat, over = 0, False
+        while True:
+            assert observation in env.observation_space
+            if isinstance(observation, dict):
+                assert np.all(observation["previous_action"] == flat)
+                observation = observation["observation"]
+            np.testing.assert_array_equal(observation, np.asarray(expected))
+            if over:
+                break
+            action = env.action_space.sample()
+            flat = gymnasium.spaces.flatten(env.action_space, action)
+            observation, *ours, _ = env.step(action)
+            expected, *theirs, _ = shipped.step(action)
+            assert ours == theirs
+            over = any(ours[1:])
 
 
 class TestMiniGridMemory:

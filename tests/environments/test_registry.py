@@ -18,6 +18,9 @@ IDS = {
     "memory_maze_15x15": ("MemoryMaze-15x15-v0", 4000),
     "mystery_path_grid": ("MysteryPath-Grid-v0", 128),
     "mystery_path": ("MysteryPath-v0", 512),
+    "mortar_mayhem_grid": ("MortarMayhem-Grid-v0", 119),
+    "mortar_mayhem": ("MortarMayhem-v0", 275),
+    "searing_spotlights": ("SearingSpotlights-v0", 256),
     "minigrid_memory_7": ("MiniGridMemory-S7-v0", 245),
     "minigrid_memory_9": ("MiniGridMemory-S9-v0", 405),
     "minigrid_memory_11": ("MiniGridMemory-S11-v0", 605),
@@ -51,6 +54,7 @@ PACKAGES = [
     "minigrid",
     "craftax",
     "gymnax",
+    "popgym",
     "jax",
     "tensorflow",
     "torch",
@@ -121,6 +125,7 @@ def test_an_unknown_name_lists_the_legal_ones(make, name):
     assert all(short in str(error.value) for short in NAMES)
     assert "tmaze_<corridor length>" in str(error.value)
     assert "gymnax:<name in gymnax>" in str(error.value)
+    assert "popgym:<task of POPGym>" in str(error.value)
 
 
 def test_make_vec():
@@ -144,6 +149,9 @@ def test_make_vec():
             ["memory_gym", "pygame"],
             "pip install --no-deps memory-gym pygame-ce",
         ),
+        ("mortar_mayhem", ["memory_gym"], "pip install --no-deps memory-gym"),
+        ("searing_spotlights", ["memory_gym"], "pip install --no-deps memory-gym"),
+        ("popgym:MineSweeperHard", ["popgym"], "pip install --no-deps popgym"),
         ("minigrid_memory_7", ["minigrid"], "pip install --no-deps minigrid"),
         ("minigrid_memory_7", ["minigrid", "pygame"], "pip install minigrid"),
         ("craftax_symbolic", ["craftax"], "pip install craftax"),
@@ -174,6 +182,8 @@ def test_arguments_are_checked_before_packages():
         gymnasium.make("keras_agalite/MemoryMaze-9x9-v0", size="8x8")
     with pytest.raises(ValueError, match="Received: size='S8'"):
         gymnasium.make("keras_agalite/MiniGridMemory-S7-v0", size="S8")
+    with pytest.raises(ValueError, match=r"AutoencodeEasy.* task='Autoencode'"):
+        environments.make("popgym:Autoencode")
     with pytest.raises(ValueError, match="Received: name='Craftax'"):
         CraftaxVectorEnv(2, "Craftax")
     with pytest.raises(ValueError, match="Received: num_envs=0"):

@@ -1,7 +1,8 @@
 """Loads the presets whose folders it reads from its input, one line each.
 
-A line says that the load is over, in which way, how long it took and how much memory;
-another one, for a policy, what is wrong with it ("" if nothing is).
+A line says that the load is over, in which way, how much time of the processor it
+took, and how much memory; another one, for a policy, what is wrong with it ("" if
+nothing is).
 """
 
 import encodings.ascii
@@ -126,7 +127,7 @@ def main():
     for line in sys.stdin:
         path = Path(line.strip())
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
-        before, began, policy = memory("VmRSS"), time.monotonic(), None
+        before, began, policy = memory("VmRSS"), time.process_time(), None
         events.clear()
         try:
             folder = path
@@ -140,7 +141,7 @@ def main():
             folder = None
         result = {
             "error": error,
-            "seconds": time.monotonic() - began,
+            "seconds": time.process_time() - began,
             "bytes": memory("VmHWM") - before,
             "events": events[:5],
         }

@@ -63,7 +63,8 @@ class Loader:
             self.start()
         try:
             print(folder, file=self.process.stdin, flush=True)
-            result = self._line(4 * SECONDS)  # its own clock is the judge
+            # Its own clock is the judge, which counts no time that others take.
+            result = self._line(12 * SECONDS)
             self.seconds = max(self.seconds, result["seconds"])
             self.bytes = max(self.bytes, result["bytes"])
             wrong = None if result["error"] else self._line(120)

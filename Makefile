@@ -46,7 +46,8 @@ $(VENV_ENVIRONMENTS)/ready: pyproject.toml $(wildcard $(REQUIREMENTS)/*.txt)
 	-r $(REQUIREMENTS)/memory_maze.txt -r $(REQUIREMENTS)/craftax.txt
 	$(VENV_ENVIRONMENTS)/bin/pip install -q --no-deps \
 	-r $(REQUIREMENTS)/minigrid.txt -r $(REQUIREMENTS)/mystery_path.txt \
-	-r $(REQUIREMENTS)/gymnax.txt -r $(REQUIREMENTS)/popgym.txt
+	-r $(REQUIREMENTS)/gymnax.txt -r $(REQUIREMENTS)/popgym.txt \
+	-r $(REQUIREMENTS)/vizdoom.txt
 	touch $@
 
 train: $(VENV)/ready

@@ -38,7 +38,7 @@ PUBLIC = {
     "keras_agalite.zoo": """PolicyInfo craftax_policy list_policies
         memory_chain_policy memory_maze_policy minigrid_memory_policy
         mortar_mayhem_policy mystery_path_policy popgym_policy
-        searing_spotlights_policy tmaze_policy""",
+        searing_spotlights_policy tmaze_policy vizdoom_two_colors_policy""",
     "keras_agalite.environments": """CraftaxVectorEnv PreviousActionReward TMaze make
         make_vec""",
 }

@@ -33,6 +33,8 @@ def register() -> None:
     _add("mortar_mayhem", "MortarMayhem-v0", entry, 275)
     entry = "searing_spotlights:SearingSpotlights"
     _add("searing_spotlights", "SearingSpotlights-v0", entry, 256)
+    entry = "vizdoom_two_colors:ViZDoomTwoColors"
+    _add("vizdoom_two_colors", "ViZDoomTwoColors-v0", entry, 525)
     _register("POPGym-v0", "popgym:make", None, {})
     for size, (cells, _) in minigrid_memory.SIZES.items():
         name = "minigrid_memory_" + size[1:].replace("Random", "_random")
@@ -108,11 +110,12 @@ def make(name: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     Args:
         name: A short name: `tmaze_<corridor length>`, `memory_maze_9x9` (11x11, 13x13,
             15x15), `mystery_path_grid`, `mystery_path`, `mortar_mayhem_grid`,
-            `mortar_mayhem`, `searing_spotlights`, `minigrid_memory_11` (7, 9, 13,
-            13_random, 17_random), `craftax_symbolic`, `craftax_classic_symbolic`,
-            `memory_chain`, `repeat_first_easy` and `repeat_previous_easy` (medium,
-            hard), `fast_memory_maze_9x9` (11x11, 13x13, 15x15), `gymnax:<name>`,
-            `popgym:<task>`; or an id that gymnasium knows, or "module:id".
+            `mortar_mayhem`, `searing_spotlights`, `vizdoom_two_colors`,
+            `minigrid_memory_11` (7, 9, 13, 13_random, 17_random), `craftax_symbolic`,
+            `craftax_classic_symbolic`, `memory_chain`, `repeat_first_easy` and
+            `repeat_previous_easy` (medium, hard), `fast_memory_maze_9x9` (11x11, 13x13,
+            15x15), `gymnax:<name>`, `popgym:<task>`; or an id that gymnasium knows, or
+            "module:id".
         **kwargs: Goes to `gymnasium.make`.
 
     Raises:

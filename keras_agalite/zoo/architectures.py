@@ -210,6 +210,17 @@ def searing_spotlights() -> Architecture:
     )
 
 
+def vizdoom_two_colors() -> Architecture:
+    return Architecture(
+        name="vizdoom_two_colors",
+        environment="keras_agalite/ViZDoomTwoColors-v0",
+        observation_space=spaces.Box(0, 255, (60, 80, 3), np.uint8),
+        action_space=spaces.Discrete(5),
+        encoder=("ConvEncoder", {"units": 256}),
+        head_units=256,
+    )
+
+
 def craftax(variant: str) -> Architecture:
     symbolic = variant == "symbolic"
     size, actions = (8268, 43) if symbolic else (1345, 17)

@@ -82,6 +82,13 @@ def searing_spotlights_policy(
     return _policy(architectures.searing_spotlights(), memory, weights)
 
 
+def vizdoom_two_colors_policy(
+    memory: str = "agalite", weights: Weights = "auto"
+) -> MemoryPolicy:
+    """A policy for Two Colors in ViZDoom."""
+    return _policy(architectures.vizdoom_two_colors(), memory, weights)
+
+
 def popgym_policy(
     task: str = "RepeatPreviousEasy",
     memory: str = "agalite",
@@ -112,6 +119,7 @@ for _function, _argument in (
     (tmaze_policy, "corridor_length: Number of positions of the corridor."),
     (memory_chain_policy, "memory_length: Steps between the bit and the answer."),
     (searing_spotlights_policy, ""),
+    (vizdoom_two_colors_policy, ""),
     (memory_maze_policy, 'size: `"9x9"`, `"11x11"`, `"13x13"` or `"15x15"`.'),
     (mystery_path_policy, 'variant: `"grid"` or `"continuous"`.'),
     (mortar_mayhem_policy, 'variant: `"grid"` or `"continuous"`.'),
@@ -152,6 +160,7 @@ def list_policies() -> list[PolicyInfo]:
         *map(architectures.mystery_path, MYSTERY_PATHS),
         *map(architectures.mortar_mayhem, MYSTERY_PATHS),
         architectures.searing_spotlights(),
+        architectures.vizdoom_two_colors(),
         *map(architectures.craftax, CRAFTAX),
         *map(architectures.minigrid_memory, MINIGRID_SIZES),
         *map(architectures.popgym, architectures.popgym_tasks()),

@@ -14,6 +14,7 @@ MEMORY_MAZE = pytest.mark.environments("memory_maze")
 MEMORY_GYM = pytest.mark.environments("memory_gym")
 MINIGRID = pytest.mark.environments("minigrid")
 CRAFTAX = pytest.mark.environments("craftax")
+VIZDOOM = pytest.mark.environments("vizdoom")
 POPGYM = pytest.mark.environments("popgym")
 IN_PROCESS = pytest.mark.skipif(
     "tensorflow" in sys.modules, reason="TensorFlow and Mesa crash in one process"
@@ -23,6 +24,7 @@ MARKS = {
     "mystery": MEMORY_GYM,
     "mortar": MEMORY_GYM,
     "searing": MEMORY_GYM,
+    "vizdoom": VIZDOOM,
     "minigrid": MINIGRID,
     "craftax": CRAFTAX,
 }
@@ -51,6 +53,7 @@ SPACES = {
     "mortar_mayhem_grid": ((84, 84, 3), np.uint8, gymnasium.spaces.Discrete(4)),
     "mortar_mayhem": ((84, 84, 3), np.uint8, gymnasium.spaces.MultiDiscrete([3, 3])),
     "searing": ((84, 84, 3), np.uint8, gymnasium.spaces.MultiDiscrete([3, 3])),
+    "vizdoom": ((60, 80, 3), np.uint8, gymnasium.spaces.Discrete(5)),
     "minigrid": ((7, 7, 3), np.uint8, gymnasium.spaces.Discrete(7)),
     "craftax_symbolic": ((8268,), np.float32, gymnasium.spaces.Discrete(43)),
     "craftax_classic_symbolic": ((1345,), np.float32, gymnasium.spaces.Discrete(17)),
@@ -395,6 +398,92 @@ class TestSearingSpotlights:
 
         assert [reward for reward in rewards if reward] == [0.25, 1.0]
         assert info == {"success": True}
+
+
+class TestViZDoomTwoColors:
+    pytestmark = VIZDOOM
+
+    @staticmethod
+    def towards(env, colours):
+        """The action that leads to the nearest item of these colours."""
+        from vizdoom import GameVariable
+
+        env = env.unwrapped
+        names = (GameVariable.POSITION_X, GameVariable.POSITION_Y, GameVariable.ANGLE)
+        *here, angle = map(env.game.get_game_variable, names)
+
+        def bearing(item):
+            x, y = item.position_x - here[0], item.position_y - here[1]
+            turn = (np.degrees(np.arctan2(y, x)) - angle + 180) % 360 - 180
+            return np.hypot(x, y) + abs(turn), turn
+
+        items = env.game.get_state().objects
+        ways = [bearing(i) for i in items if env.items.get(i.id) in colours]
+        turn = min(ways)[1] if ways else 90
+        return (
+            0
+            if abs(turn) < 8
+            else {0: 4, 1: 3, 2: 2, 3: 1}[2 * int(abs(turn) > 45) + int(turn > 0)]
+        )
+
+    @pytest.mark.parametrize("follows", [True, False])
+    def test_the_colour_of_the_sign_heals_and_the_other_harms(self, follows, make):
+        env = make("vizdoom_two_colors")
+        env.reset(seed=0)
+        game, health, total, over = env.unwrapped, 100.0, 0.0, False
+        while not over:
+            colours = [game.colour] if follows else {"Red", "Green"} - {game.colour}
+            _, reward, terminated, truncated, info = env.step(
+                self.towards(env, colours)
+            )
+            health = max(0.0, min(100.0, health + 25 * reward - 0.3))
+            assert info == {"health": pytest.approx(health), "success": truncated}
+            total, over = total + reward, terminated or truncated
+
+        assert (terminated, truncated) == (not follows, follows)
+        assert game.steps == 525 if follows else game.steps < 200
+        assert total > 10 if follows else total <= -3
+
+    def test_the_sign_shows_the_colour_and_goes(self, make):
+        env, signs = make("vizdoom_two_colors", render_mode="rgb_array"), set()
+        for seed in range(6):
+            frame, _ = env.reset(seed=seed)
+            game = env.unwrapped
+            names = {o.name for o in game.game.get_state().objects}
+            assert {n for n in names if "Sign" in n} == {f"TwoColorsSign{game.colour}"}
+            flame = frame[15:25, 36:44].astype(float).mean((0, 1))
+            assert ("Red", "Green")[flame[:2].argmax()] == game.colour
+            signs.add(game.colour)
+            assert env.render().shape == (120, 160, 3)
+            for _ in range(20):
+                env.step(1)
+            assert "Sign" not in str([o.name for o in game.game.get_state().objects])
+
+        assert signs == {"Red", "Green"}
+
+    def test_torches_come_again(self, make):
+        env = make("vizdoom_two_colors")
+        env.reset(seed=1)
+        game, counts, known = env.unwrapped, [], set()
+        for _ in range(150):
+            env.step(self.towards(env, ("Red", "Green")) if len(counts) < 100 else 1)
+            counts.append(len(game.items))
+            known |= set(game.items)
+
+        assert min(counts) < counts[-1] == 25
+        assert len(known) > 25
+        assert set(game.items.values()) == {"Red", "Green"}
+
+    def test_nothing_is_left_behind(self, make, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        env = make("vizdoom_two_colors").unwrapped
+        with pytest.raises(gymnasium.error.ResetNeeded):
+            env.step(0)
+        env.close()
+        env.close()
+
+        assert list(tmp_path.iterdir()) == []
+        assert not env.remove_folder.alive
 
 
 class TestPOPGym:

@@ -17,6 +17,7 @@ CASES = {
     "mystery_path": (zoo.mystery_path_policy, {"variant": "continuous"}),
     "mortar_mayhem_grid": (zoo.mortar_mayhem_policy, {}),
     "searing_spotlights": (zoo.searing_spotlights_policy, {}),
+    "vizdoom_two_colors": (zoo.vizdoom_two_colors_policy, {}),
     "popgym:AutoencodeEasy": (zoo.popgym_policy, {"task": "AutoencodeEasy"}),
     "popgym:BattleshipEasy": (zoo.popgym_policy, {"task": "BattleshipEasy"}),
     "popgym:NoisyPositionOnlyPendulumEasy": (
@@ -33,6 +34,7 @@ PACKAGES = {
     "mystery": "memory_gym",
     "mortar": "memory_gym",
     "searing": "memory_gym",
+    "vizdoom": "vizdoom",
     "popgym": "popgym",
     "memory": "memory_maze",
     "craftax": "craftax",
@@ -55,7 +57,7 @@ def parameters(long):
 
 def _parameters(long):
     for name, (function, arguments) in CASES.items():
-        is_slow = name.startswith(("memory_maze", "craftax"))
+        is_slow = name.startswith(("memory_maze", "craftax", "vizdoom"))
         marks = [pytest.mark.environments(PACKAGES[re.split("[_:]", name)[0]])]
         if long:
             marks.append(pytest.mark.slow)

@@ -25,6 +25,7 @@ ARCHITECTURES = {
         architectures.mystery_path("continuous"),
         architectures.mortar_mayhem("grid"),
         architectures.searing_spotlights(),
+        architectures.vizdoom_two_colors(),
         architectures.popgym("RepeatFirstHard"),
         architectures.popgym("ConcentrationMedium"),
         architectures.craftax("symbolic"),

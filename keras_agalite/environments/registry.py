@@ -17,6 +17,13 @@ NAMES: dict[str, str] = {}
 TMAZE = re.compile(r"tmaze_(\d+)")
 GYMNAX = re.compile(r"gymnax:(.+)")
 POPGYM = re.compile(r"popgym:(.+)")
+MUJOCO = re.compile(r"mujoco_positions:(.+)")
+PATTERNS = (
+    "tmaze_<corridor length>",
+    "gymnax:<name in gymnax>",
+    "popgym:<task of POPGym>",
+    "mujoco_positions:<id of a robot>",
+)
 
 
 def register() -> None:
@@ -36,6 +43,7 @@ def register() -> None:
     entry = "vizdoom_two_colors:ViZDoomTwoColors"
     _add("vizdoom_two_colors", "ViZDoomTwoColors-v0", entry, 525)
     _register("POPGym-v0", "popgym:make", None, {})
+    _register("MuJoCoPositions-v0", "mujoco_positions:make", None, {})
     for size, (cells, _) in minigrid_memory.SIZES.items():
         name = "minigrid_memory_" + size[1:].replace("Random", "_random")
         entry = "minigrid_memory:MiniGridMemory"
@@ -88,12 +96,13 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
         return f"keras_agalite/{_functional.GYMNAX.own}", {"name": of_gymnax[1]}
     if of_popgym := POPGYM.fullmatch(name):
         return "keras_agalite/POPGym-v0", {"task": of_popgym[1]}
+    if robot := MUJOCO.fullmatch(name):
+        return "keras_agalite/MuJoCoPositions-v0", {"name": robot[1]}
     if ":" not in name:
         try:
             gymnasium.spec(name)
         except gymnasium.error.Error as error:
-            patterns = ("tmaze_<corridor length>", "gymnax:<name in gymnax>")
-            forms = ", ".join([*NAMES, *patterns, "popgym:<task of POPGym>"])
+            forms = ", ".join([*NAMES, *PATTERNS])
             raise ValueError(
                 f"`name` must be one of {forms}, a registered gymnasium id, or "
                 f'"module:id" where importing the module registers it. '
@@ -114,8 +123,8 @@ def make(name: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
             `minigrid_memory_11` (7, 9, 13, 13_random, 17_random), `craftax_symbolic`,
             `craftax_classic_symbolic`, `memory_chain`, `repeat_first_easy` and
             `repeat_previous_easy` (medium, hard), `fast_memory_maze_9x9` (11x11, 13x13,
-            15x15), `gymnax:<name>`, `popgym:<task>`; or an id that gymnasium knows, or
-            "module:id".
+            15x15), `gymnax:<name>`, `popgym:<task>`, `mujoco_positions:<id>`; or an id
+            that gymnasium knows, or "module:id".
         **kwargs: Goes to `gymnasium.make`.
 
     Raises:

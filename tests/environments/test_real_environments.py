@@ -486,6 +486,46 @@ class TestViZDoomTwoColors:
         assert not env.remove_folder.alive
 
 
+class TestMuJoCoPositions:
+    pytestmark = pytest.mark.environments("mujoco")
+
+    @pytest.fixture(autouse=True)
+    def _elsewhere(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)  # MuJoCo writes its log where it runs
+
+    @pytest.mark.parametrize(
+        ("name", "size"), [("Hopper-v5", 5), ("HalfCheetah-v5", 8), ("Ant-v5", 13)]
+    )
+    def test_it_sees_the_positions_alone(self, name, size, make):
+        env, whole = make(f"mujoco_positions:{name}"), make(name)
+        action = env.action_space.sample()
+        assert env.observation_space.shape == (size,)
+        assert env.action_space == whole.action_space
+        steps = zip(
+            (env.reset(seed=1), *(env.step(action) for _ in range(5))),
+            (whole.reset(seed=1), *(whole.step(action) for _ in range(5))),
+            strict=True,
+        )
+        for (seen, *ours, _), (observation, *theirs, _) in steps:
+            positions = whole.unwrapped.data.qpos.size
+            assert seen in env.observation_space
+            np.testing.assert_array_equal(seen, np.float32(observation[:size]))
+            assert size in (positions - 1, positions - 2)
+            assert ours == theirs
+
+    def test_the_time_limit_is_the_robots(self, make):
+        env = make("mujoco_positions:HalfCheetah-v5")
+        env.reset(seed=0)
+        action = np.zeros(6, np.float32)
+
+        assert [env.step(action)[3] for _ in range(1000)] == [False] * 999 + [True]
+
+    @pytest.mark.parametrize("name", ["Reacher-v5", "CartPole-v1", "Nope-v0"])
+    def test_others_are_refused(self, name, make):
+        with pytest.raises(ValueError, match=r"Received: (env|name)="):
+            make(f"mujoco_positions:{name}")
+
+
 class TestPOPGym:
     pytestmark = POPGYM
 

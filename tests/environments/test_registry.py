@@ -7,7 +7,7 @@ import pytest
 
 from keras_agalite import environments
 from keras_agalite.environments import CraftaxVectorEnv, memory_maze
-from keras_agalite.environments.registry import NAMES
+from keras_agalite.environments.registry import NAMES, PATTERNS
 
 # Short name -> id and longest episode.
 IDS = {
@@ -125,9 +125,7 @@ def test_an_unknown_name_lists_the_legal_ones(make, name):
         make(name)
 
     assert all(short in str(error.value) for short in NAMES)
-    assert "tmaze_<corridor length>" in str(error.value)
-    assert "gymnax:<name in gymnax>" in str(error.value)
-    assert "popgym:<task of POPGym>" in str(error.value)
+    assert all(pattern in str(error.value) for pattern in PATTERNS)
 
 
 def test_make_vec():
@@ -154,6 +152,11 @@ def test_make_vec():
         ("mortar_mayhem", ["memory_gym"], "pip install --no-deps memory-gym"),
         ("searing_spotlights", ["memory_gym"], "pip install --no-deps memory-gym"),
         ("vizdoom_two_colors", ["vizdoom"], "pip install --no-deps vizdoom"),
+        (
+            "mujoco_positions:Hopper-v5",
+            ["mujoco"],
+            'pip install "mujoco>=3.17,<4"',
+        ),
         ("popgym:MineSweeperHard", ["popgym"], "pip install --no-deps popgym"),
         ("minigrid_memory_7", ["minigrid"], "pip install --no-deps minigrid"),
         ("minigrid_memory_7", ["minigrid", "pygame"], "pip install minigrid"),

@@ -8,6 +8,7 @@ import shutil
 import ssl
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -79,6 +80,59 @@ def test_an_impossible_configuration_is_refused_before_anything_is_built(
         load(preset)
 
 
+NESTED = functools.reduce(
+    lambda space, _: {"type": "Dict", "spaces": {"a": space}}, range(300), {}
+)
+MANY = {"type": "Box", "shape": [2**20], "dtype": "float32", "low": 0.0, "high": 1.0}
+
+
+@pytest.mark.usefixtures("nothing_is_built")
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("memory", "num_layers", 2.0, "num_layers=2.0"),
+        ("memory", "num_layers", True, "num_layers=True"),
+        ("memory", "r", 10**30, "r=1000"),
+        ("encoder", "units", [[64]], "a list of sizes .* units="),
+        ("encoder", "activation", "threshold", "activation='threshold'"),
+        ("encoder", "activation", "deserialize", "activation='deserialize'"),
+        ("encoder", "observation_space", NESTED, "description of a space"),
+        (
+            "encoder",
+            "observation_space",
+            {"type": "Dict", "spaces": {str(i): MANY for i in range(5)}},
+            "more than 4,194,304 elements",
+        ),
+        (
+            "encoder",
+            "observation_space",
+            {**MANY, "dtype": "f4,(9999,9999)f8"},
+            "description of a space",
+        ),
+        ("encoder", "observation_space", {**MANY, "low": 0}, "it is written"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_with_the_name_of_the_file(
+    preset, part, key, value, message
+):
+    change(preset, lambda config: config[part]["config"].update({key: value}))
+    with pytest.raises(ValueError, match=rf"config\.json: .*{message}"):
+        load(preset)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000, '{"format": NaN}'])
+def test_what_json_cannot_be_is_refused_with_the_name_of_the_file(preset, text):
+    (preset / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"Expected .*config\.json|config\.json: "):
+        load(preset)
+
+
+def test_a_state_that_is_too_large_is_refused(preset):
+    change(preset, lambda config: config["memory"]["config"].update(r=2**20))
+    with pytest.raises(ValueError, match=r"state of at most 16,777,216 numbers"):
+        load(preset)
+
+
 def truncate(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -103,6 +157,68 @@ def hold_more(file):
         weights.create_dataset("more", data=np.zeros(3, np.float32))
 
 
+def bias(weights):
+    """A group with a dataset of one axis, and its name."""
+    return weights["actor/hidden/vars"], "1"
+
+
+def replace(edit):
+    """Damage that puts another dataset in the place of one."""
+
+    def damage(file):
+        with h5py.File(file, "a") as weights:
+            group, name = bias(weights)
+            old = group[name][:]
+            del group[name]
+            edit(group, name, old)
+
+    return damage
+
+
+def pack_dataset(group, name, old):
+    group.create_dataset(name, data=old, chunks=old.shape, compression="gzip")
+
+
+def pack_a_bomb(group, name, old):
+    """A chunk of as many bytes as it should unpack to, which unpacks to far more."""
+    item = group.create_dataset(
+        name, old.shape, "float32", chunks=old.shape, compression="gzip"
+    )
+    item.id.write_direct_chunk((0,), zlib.compress(bytes(10**6))[: old.nbytes])
+
+
+def store_elsewhere(group, name, old):
+    group.create_dataset(
+        name, old.shape, "float32", external=[("/dev/zero", 0, old.nbytes)]
+    )
+
+
+def say_nan(group, name, old):
+    old[3] = np.nan
+    group[name] = old
+
+
+def say_too_much(group, name, old):
+    group[name] = np.full(old.shape, 1e300)
+
+
+def add_an_attribute(group, name, old):
+    group[name] = old
+    group[name].attrs["dtype"] = "bfloat16"
+
+
+def say_it_twice(file):
+    with h5py.File(file, "a") as weights:
+        group, name = bias(weights)
+        group["again"] = group[name]
+
+
+def go_in_circles(file):
+    with h5py.File(file, "a") as weights:
+        for i in range(20):  # 20 ways on from each of them
+            weights["actor"][f"again_{i}"] = weights["actor"]
+
+
 @pytest.mark.usefixtures("nothing_is_built")
 @pytest.mark.parametrize(
     ("damage", "message"),
@@ -114,6 +230,14 @@ def hold_more(file):
         (link_elsewhere, "/elsewhere' is a link"),
         (hold_text, "holds object, not numbers"),
         (hold_more, "Expected the 178,485 weights"),
+        (replace(pack_dataset), "declares 64 numbers and stores|is packed"),
+        (replace(pack_a_bomb), "is packed, or stored elsewhere"),
+        (replace(store_elsewhere), "is packed, or stored elsewhere"),
+        (replace(say_nan), "holds numbers that are not finite"),
+        (replace(say_too_much), "holds numbers that are not finite"),
+        (replace(add_an_attribute), "has attributes"),
+        (say_it_twice, "is there twice"),
+        (go_in_circles, "is there twice"),
     ],
 )
 def test_a_damaged_weights_file_is_refused_before_anything_is_built(
@@ -220,6 +344,26 @@ def test_a_zip_file_of_anything_else_is_refused(
     written = [path.name for path in (tmp_path / "home").rglob("*") if path.is_file()]
     assert all(name.endswith(".zip") for name in written)
     assert not list(tmp_path.rglob("escaped.txt"))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_zip_file_that_unpacks_without_a_limit_is_refused(server, preset, method):
+    with zipfile.ZipFile(server.folder / "bad.zip", "w", method) as zipped:
+        for name, content in preset_contents(preset).items():
+            zipped.writestr(name, content)
+    with pytest.raises(ValueError, match="another way than stored or deflated"):
+        load(server.address("bad.zip"))
+
+
+def test_a_damaged_zip_file_leaves_nothing(server, preset, tmp_path):
+    pack(server.folder / "bad.zip", preset_contents(preset))
+    content = bytearray((server.folder / "bad.zip").read_bytes())
+    content[len(content) // 2] ^= 1  # in the weights, which come last but for a list
+    (server.folder / "bad.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"Expected a zip file .*Bad CRC-32"):
+        load(server.address("bad.zip"))
+    written = [path.name for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert all(name.endswith(".zip") for name in written)
 
 
 def test_no_zip_file_is_refused(server):

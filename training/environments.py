@@ -54,4 +54,6 @@ def is_stepped_together(environment: str) -> bool:
     module, _, name = identifier.rpartition(":")
     if module:
         importlib.import_module(module)
-    return gymnasium.spec(name).vector_entry_point is not None
+    spec = gymnasium.spec(name)
+    # Atari's takes other arguments, and gives other observations, than one game does.
+    return spec.vector_entry_point is not None and spec.namespace != "ALE"

@@ -7,6 +7,7 @@ import random
 import shutil
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -297,12 +298,13 @@ def _bomb(file, group, leaf, old, rng, *paths):
 
 def _swollen_chunk(file, group, leaf, old, rng, *paths):
     """A chunk that says it is small and unpacks to 2 GiB, as large as was asked."""
-    import zlib
-
     del group[leaf]
     packer = zlib.compressobj(9)
-    block = bytes(2**20)
-    chunk = b"".join(packer.compress(block) for _ in range(2**11)) + packer.flush()
+    first, block = (
+        packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+        for _ in range(2)
+    )
+    chunk = first + block * (2**11 - 1)  # its end is not right, but comes too late
     shape, size = old.shape or (1,), max(1, old.size)
     item = group.create_dataset(leaf, shape, "f4", chunks=shape, compression="gzip")
     start, end = (0,) * len(shape), rng.choice([None, 4 * size])

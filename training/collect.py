@@ -45,6 +45,7 @@ class FunctionalCollector:
         self._reset = local(lambda keys: reset_worlds(env, keys), (rows,))
         self._step = local(lambda *x: step_worlds(env, *x), (rows, rows, rows))
         self._observe = local(env.observe_all, (rows,))
+        self._teach = local(jax.vmap(env.teacher), (rows,)) if env.teacher else None
         learner, worlds = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
         self.reset = jax.jit(self._start, out_shardings=worlds)
         if ppo.learns_in_steps:
@@ -99,20 +100,23 @@ class FunctionalCollector:
                 observation, worlds.start, ~worlds.ended, action, log_prob, value,
                 transition.reward, transition.terminated, new.ended,
             )  # fmt: skip
+            taught = None
+            if self._teach and recipe.teacher_coefficient:
+                taught = self._teach(worlds.state)
             episode = {"ended": new.ended, "return": new.total, "length": new.elapsed}
             if "success" in transition.info:
                 episode["success"] = transition.info["success"]
-            return (new, memory), (row, episode)
+            return (new, memory), (row, taught, episode)
 
         times = first + jnp.arange(recipe.sequence_length)
-        end, (rows, episodes) = jax.lax.scan(step, state, times)
-        rows, episodes = jax.tree.map(lambda x: x.swapaxes(0, 1), (rows, episodes))
+        end, told = jax.lax.scan(step, state, times)
+        rows, taught, episodes = jax.tree.map(lambda x: x.swapaxes(0, 1), told)
         worlds, memory = end
         final = self._observe(worlds.state)
         _, _, final_value, _ = act(
             self.ppo, learner.weights, final, memory, worlds.start, 0
         )
-        return end, Experience(*rows, state[1], final_value), episodes
+        return end, Experience(*rows, state[1], final_value, taught), episodes
 
 
 class GymnasiumCollector:

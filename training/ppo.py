@@ -32,6 +32,7 @@ class Experience(NamedTuple):
         ended: The action ended the episode, or time was over.
         state: The memory before the first step, `(batch, size)` each.
         final_value: The value after the last step, `(batch,)`.
+        teacher: The teacher's actions; None without one.
     """
 
     observation: Any
@@ -45,6 +46,7 @@ class Experience(NamedTuple):
     ended: Any
     state: Any
     final_value: Any
+    teacher: Any = None
 
 
 class Minibatch(NamedTuple):
@@ -58,6 +60,7 @@ class Minibatch(NamedTuple):
     advantage: Any
     returns: Any
     state: Any
+    teacher: Any = None
 
 
 class LearnerState(NamedTuple):
@@ -151,8 +154,18 @@ class PPO:
         )
         return result
 
-    def loss(self, weights: Any, batch: Minibatch) -> tuple[Any, dict[str, Any]]:
-        """PPO's loss.
+    def loss(
+        self, weights: Any, batch: Minibatch, teaching: Any = 0.0
+    ) -> tuple[Any, dict[str, Any]]:
+        """PPO's loss; with a teacher, and how unlike its actions the policy's are.
+
+        Schmitt et al., "Kickstarting Deep Reinforcement Learning", arXiv 1803.03835,
+        equation 2, for a teacher that is sure of its action.
+
+        Args:
+            weights: The policy's.
+            batch: What was collected.
+            teaching: The coefficient of the teacher's term.
 
         Returns:
             `(loss, metrics)`: the sum, its terms (named as TF-Agents' PPOLossInfo
@@ -176,6 +189,9 @@ class PPO:
             "entropy_regularization_loss": -recipe.entropy_coefficient
             * jnp.mean(entropy * valid),
         }
+        if batch.teacher is not None:
+            unlike = -actor.log_prob(out.logits, batch.teacher)
+            terms["teacher_loss"] = teaching * jnp.mean(unlike * valid)
 
         def mean(x: Any) -> Any:
             return jnp.sum(x * valid) / jnp.maximum(jnp.sum(valid), 1.0)
@@ -188,6 +204,8 @@ class PPO:
             "kl_divergence": mean(ratio - 1.0 - log_ratio),
             "explained_variance": 1.0 - mean(error) / jnp.maximum(spread, 1e-8),
         }
+        if batch.teacher is not None:
+            diagnostics["teacher_cross_entropy"] = mean(unlike)
         return sum(terms.values()), {**terms, **diagnostics}
 
     def learn(self, state: LearnerState, experience: Experience) -> Any:
@@ -197,9 +215,10 @@ class PPO:
             `(state, metrics)`: the new state, and means over the minibatches.
         """
         batch, order = self.prepare(experience), self.order(state.iteration)
+        teaching = self.teaching(state.iteration)
 
         def minibatch(carry: Any, rows: Any) -> Any:
-            *carry, metrics = self.update(*carry, batch, rows)
+            *carry, metrics = self.update(*carry, batch, rows, teaching)
             return carry, metrics
 
         carry, metrics = jax.lax.scan(
@@ -215,25 +234,38 @@ class PPO:
         outside.
         """
         batch, order = self._prepare(experience), self._order(state.iteration)
+        teaching = self.teaching(state.iteration)
         weights, optimizer, every = state.weights, state.optimizer, []
         for rows in order:
-            weights, optimizer, metrics = self._update(weights, optimizer, batch, rows)
+            weights, optimizer, metrics = self._update(
+                weights, optimizer, batch, rows, teaching
+            )
             every.append(metrics)
         state = LearnerState(weights, optimizer, state.iteration + 1)
         return state, jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *every)
 
-    def update(self, weights: Any, optimizer: Any, batch: Minibatch, rows: Any) -> Any:
+    def update(
+        self, weights: Any, optimizer: Any, batch: Minibatch, rows: Any, teaching: Any
+    ) -> Any:
         """One step of the optimizer on some rows of a batch.
 
         Returns:
             `(weights, optimizer, metrics)`.
         """
         (loss, metrics), gradients = jax.value_and_grad(self.loss, has_aux=True)(
-            weights, take_rows(batch, rows)
+            weights, take_rows(batch, rows), teaching
         )
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
         changed = self.optimizer.stateless_apply(optimizer, gradients, weights)
         return *changed, {"loss": loss, **metrics, "gradient_norm": norm}
+
+    def teaching(self, iteration: Any) -> Any:
+        """The coefficient of the teacher's term in an iteration."""
+        recipe, left = self.recipe, 1.0
+        if recipe.anneal_teacher:
+            step = iteration * recipe.steps_per_iteration
+            left = jnp.maximum(1.0 - step / recipe.total_steps, 0.0)
+        return jnp.float32(recipe.teacher_coefficient * left)
 
     def order(self, iteration: Any) -> Any:
         """The rows of every minibatch of an iteration, as `shuffle` gives them."""
@@ -252,7 +284,7 @@ class PPO:
         )  # fmt: skip
         return Minibatch(
             x.observation, x.start, x.valid, x.action, x.log_prob,
-            advantage, advantage + x.value, x.state,
+            advantage, advantage + x.value, x.state, x.teacher,
         )  # fmt: skip
 
 

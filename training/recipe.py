@@ -66,6 +66,8 @@ class Recipe:
     clip_epsilon: float = 0.2
     entropy_coefficient: float = 0.01
     value_coefficient: float = 0.25
+    teacher_coefficient: float = 0.0
+    anneal_teacher: bool = False
     max_gradient_norm: float = 0.5
 
     checkpoint_interval: int = 50_000
@@ -93,10 +95,13 @@ class Recipe:
         for key in positive.split():
             self._check(key, getattr(self, key) > 0, "greater than 0")
         not_negative = (
-            "seed evaluation_seed entropy_coefficient value_coefficient worker_restarts"
+            "seed evaluation_seed entropy_coefficient value_coefficient "
+            "teacher_coefficient worker_restarts"
         )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
+        if self.teacher_coefficient:
+            self._check("engine", self.engine == "jax", '"jax" where a teacher is')
         for key in ("discount", "gae_lambda"):
             self._check(key, 0 <= getattr(self, key) <= 1, "between 0 and 1")
         self._check("sequence_length", self.sequence_length > 1, "greater than 1")

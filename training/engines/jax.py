@@ -64,6 +64,12 @@ class Run:
                 f"with the learner. Received: environment={recipe.environment!r}, "
                 f"vectorization_mode={recipe.vectorization_mode!r}"
             )
+        if recipe.teacher_coefficient and not (env and env.teacher):
+            raise ValueError(
+                "`teacher_coefficient` must be 0 where the environment has no teacher. "
+                f"Received: environment={recipe.environment!r}, "
+                f"teacher_coefficient={recipe.teacher_coefficient}"
+            )
         spaces = (
             (env.observation_space, env.action_space) if env else make_spaces(recipe)
         )

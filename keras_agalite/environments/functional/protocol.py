@@ -1,6 +1,7 @@
 """What an environment must have to run inside a compiled JAX program."""
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -23,12 +24,15 @@ class FunctionalEnv(abc.ABC):
         max_episode_steps: Steps after which an episode is truncated.
         costly_reset: A new episode costs much more than a step. Then only the worlds
             that need one are reset, one group after another.
+        teacher: Where the environment knows how to play, a function of a state, all
+            of which it sees, that gives an action; else None.
     """
 
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
     max_episode_steps: int
     costly_reset: bool = False
+    teacher: Callable[[Any], Any] | None = None
 
     @abc.abstractmethod
     def reset(self, key: Any) -> Any:

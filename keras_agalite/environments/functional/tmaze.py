@@ -67,6 +67,11 @@ class TMaze(FunctionalEnv):
         )
         return state, reward, terminated, {"success": success}
 
+    def teacher(self, state: TMazeState) -> Any:
+        """Straight on, and at the junction to the goal."""
+        junction = state.position == self.corridor_length - 1
+        return jnp.where(junction, state.goal, tmaze.RIGHT)
+
     def observe(self, state: TMazeState) -> Any:
         cue = jnp.stack([state.goal == tmaze.DOWN, state.goal == tmaze.UP])
         gray = state.position ^ (state.position >> 1)

@@ -27,6 +27,8 @@ class PreviousActionReward(FunctionalEnv):
         self.action_space = env.action_space
         self.max_episode_steps = env.max_episode_steps
         self.costly_reset = env.costly_reset
+        if teacher := env.teacher:
+            self.teacher = lambda state: teacher(state[0])
         wrapped = wrappers.PreviousActionReward(_Spaces(env))
         self.observation_space = wrapped.observation_space
         self.size = wrapped.size

@@ -17,6 +17,7 @@ from keras_agalite.environments.functional.memory_maze.layouts import (
     to_words,
 )
 from keras_agalite.environments.functional.memory_maze.motion import CELL, Body, move
+from keras_agalite.environments.functional.memory_maze.scripted import scripted_action
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 
 # Worlds drawn at once on a device; on a CPU it is one, which fits its cache.
@@ -168,6 +169,12 @@ class MemoryMaze(FunctionalEnv):
         target = jnp.where(found, following, state.target)
         state = state._replace(body=body, target=target)
         return state, found.astype(jnp.float32), jnp.bool_(False), {}
+
+    def teacher(self, state: MemoryMazeState) -> Any:
+        """The scripted player's action: it sees the whole maze."""
+        seen = self._measure(state)
+        names = ("agent_pos", "agent_dir", "maze_layout", "target_pos")
+        return scripted_action(*(seen[name] for name in names))
 
     def observe(self, state: MemoryMazeState) -> Any:
         return jax.tree.map(

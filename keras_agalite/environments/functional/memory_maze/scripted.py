@@ -1,0 +1,107 @@
+"""A player that knows the whole maze: the shortest path to the target asked for."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# Half of the width that a straight way must have, in cells of 2 m: 0.3 m.
+MARGIN = 0.15
+# Errors of the heading, in degrees: above the first it turns in place, below the second
+# it walks straight on.
+TURN_IN_PLACE = 50.0
+DEAD_BAND = 8.0
+FAR = 1e4
+
+
+def scripted_action(
+    agent_pos: Any, agent_dir: Any, maze_layout: Any, target_pos: Any
+) -> Any:
+    """The action of one walker, from memory-maze's global observables.
+
+    It heads for the visible place from which the rest of the way is shortest, and
+    sees the target itself like any other place.
+
+    Args:
+        agent_pos: x and y in cells; the middle of the first cell is 0.5.
+        agent_dir: Unit vector of the heading.
+        maze_layout: 1 where a cell is free, shape `(cells, cells)`, index y, x.
+        target_pos: x and y of the target, in cells.
+
+    Returns:
+        The number of an action, int32.
+    """
+    free = jnp.asarray(maze_layout) > 0
+    here, goal = jnp.asarray(agent_pos), jnp.asarray(target_pos)
+    y, x = jnp.indices(free.shape)
+    places = jnp.stack([x.ravel(), y.ravel()], -1) + 0.5
+    left = steps_to(free, goal).ravel()
+    # The target's own place comes from where it is, not from its cell.
+    places = jnp.where(left[:, None] == 0, goal, places)
+    away = places - here
+    seen = is_seen(here, places, ~free.ravel())
+    # Slightly less for the straight way: of places on a line the farthest is best.
+    cost = left + 0.9 * jnp.sqrt((away**2).sum(-1)) + jnp.where(seen, 0.0, FAR)
+    ahead, across = away[jnp.argmin(cost)] @ jnp.stack(
+        [agent_dir, jnp.stack([-agent_dir[1], agent_dir[0]])], -1
+    )
+    error = jnp.degrees(jnp.arctan2(across, ahead))
+    side = jnp.where(error > 0, 0, 1)
+    size = jnp.abs(error)
+    return jnp.where(
+        size > TURN_IN_PLACE, 2 + side, jnp.where(size > DEAD_BAND, 4 + side, 1)
+    ).astype(jnp.int32)
+
+
+def steps_to(free: Any, goal: Any) -> Any:
+    """Steps from each cell to the goal's, along free cells; `FAR` where there is none.
+
+    Args:
+        free: Which cells are free, shape `(cells, cells)`, index y, x.
+        goal: x and y in cells.
+    """
+    column, row = jnp.floor(goal).astype(jnp.int32)
+    first = jnp.full(free.shape, FAR).at[row, column].set(0.0)
+
+    def relax(distance: Any) -> Any:
+        wide = jnp.pad(distance, 1, constant_values=FAR)
+        near = jnp.minimum(
+            jnp.minimum(wide[:-2, 1:-1], wide[2:, 1:-1]),
+            jnp.minimum(wide[1:-1, :-2], wide[1:-1, 2:]),
+        )
+        return jnp.where(free, jnp.minimum(distance, near + 1.0), FAR)
+
+    def more(carry: Any) -> Any:
+        before, after = carry
+        return (before != after).any()
+
+    _, distance = jax.lax.while_loop(
+        more, lambda carry: (carry[1], relax(carry[1])), (first, relax(first))
+    )
+    return distance
+
+
+def is_seen(here: Any, places: Any, walls: Any) -> Any:
+    """Whether a straight way of twice `MARGIN` leads from here to each place.
+
+    Args:
+        here: x and y in cells.
+        places: Likewise, shape `(cells * cells, 2)`.
+        walls: Which cells are walls, shape `(cells * cells,)`.
+    """
+    cells = round(len(walls) ** 0.5)
+    y, x = jnp.indices((cells, cells))
+    middle = jnp.stack([x.ravel(), y.ravel()], -1) + 0.5
+    offset = here - middle
+    gap = jnp.max(jnp.abs(offset), -1) - 0.5
+    # A wall that is nearer than the margin leaves the way along it open.
+    half = 0.5 + jnp.clip(gap * 0.99, 0.0, MARGIN)
+    way = places - here
+    way = jnp.where(jnp.abs(way) < 1e-6, 1e-6, way)
+    # The part of the way, from 0 to 1, between the sides of each wall.
+    centre = -offset[None] / way[:, None]
+    reach = half[None, :, None] / jnp.abs(way)[:, None]
+    enter = jnp.max(centre - reach, -1)
+    leave = jnp.min(centre + reach, -1)
+    blocks = (enter < leave) & (enter < 1.0) & (leave > 0.0) & walls
+    return ~blocks.any(-1)

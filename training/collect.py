@@ -92,6 +92,11 @@ class FunctionalCollector:
             action, log_prob, value, memory = act(
                 self.ppo, learner.weights, observation, memory, worlds.start, time
             )
+            taught = own = None
+            if teach := recipe.teacher_coefficient and self._teach:
+                taught = teach(worlds.state)
+                own = ~self.ppo.led(learner.iteration)
+                action = jnp.where(own, action, taught)
             # Step 0 of the noise belongs to the reset.
             keys = row_keys(recipe.seed, WORLD, time + 1, recipe.num_environments)
             clipped = self.ppo.policy.actor.clip(action)
@@ -100,13 +105,11 @@ class FunctionalCollector:
                 observation, worlds.start, ~worlds.ended, action, log_prob, value,
                 transition.reward, transition.terminated, new.ended,
             )  # fmt: skip
-            taught = None
-            if self._teach and recipe.teacher_coefficient:
-                taught = self._teach(worlds.state)
-            episode = {"ended": new.ended, "return": new.total, "length": new.elapsed}
+            ended = new.ended if own is None else new.ended & own
+            episode = {"ended": ended, "return": new.total, "length": new.elapsed}
             if "success" in transition.info:
                 episode["success"] = transition.info["success"]
-            return (new, memory), (row, taught, episode)
+            return (new, memory), (row, (taught, own), episode)
 
         times = first + jnp.arange(recipe.sequence_length)
         end, told = jax.lax.scan(step, state, times)
@@ -116,7 +119,7 @@ class FunctionalCollector:
         _, _, final_value, _ = act(
             self.ppo, learner.weights, final, memory, worlds.start, 0
         )
-        return end, Experience(*rows, state[1], final_value, taught), episodes
+        return end, Experience(*rows, state[1], final_value, *taught), episodes
 
 
 class GymnasiumCollector:

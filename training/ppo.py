@@ -15,6 +15,8 @@ from keras_agalite import MemoryPolicy
 from keras_agalite.models.spaces import leaves
 from training.recipe import Recipe
 
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
 
 class Experience(NamedTuple):
     """What was collected: sequences of shape `(batch, time, ...)`.
@@ -33,6 +35,7 @@ class Experience(NamedTuple):
         state: The memory before the first step, `(batch, size)` each.
         final_value: The value after the last step, `(batch,)`.
         teacher: The teacher's actions; None without one.
+        own: The policy chose the action, not the teacher; None without a teacher.
     """
 
     observation: Any
@@ -47,6 +50,7 @@ class Experience(NamedTuple):
     state: Any
     final_value: Any
     teacher: Any = None
+    own: Any = None
 
 
 class Minibatch(NamedTuple):
@@ -61,6 +65,7 @@ class Minibatch(NamedTuple):
     returns: Any
     state: Any
     teacher: Any = None
+    own: Any = None
 
 
 class LearnerState(NamedTuple):
@@ -183,8 +188,10 @@ class PPO:
         objective = jnp.minimum(ratio * advantage, clipped * advantage)
         error = jnp.square(batch.returns - out.value)
         entropy = actor.entropy(out.logits)
+        own = valid if batch.own is None else valid * batch.own
         terms = {
-            "policy_gradient_loss": -jnp.mean(objective * valid),
+            "policy_gradient_loss": -recipe.policy_coefficient
+            * jnp.mean(objective * own),
             "value_estimation_loss": recipe.value_coefficient * jnp.mean(error * valid),
             "entropy_regularization_loss": -recipe.entropy_coefficient
             * jnp.mean(entropy * valid),
@@ -261,11 +268,20 @@ class PPO:
 
     def teaching(self, iteration: Any) -> Any:
         """The coefficient of the teacher's term in an iteration."""
-        recipe, left = self.recipe, 1.0
-        if recipe.anneal_teacher:
-            step = iteration * recipe.steps_per_iteration
-            left = jnp.maximum(1.0 - step / recipe.total_steps, 0.0)
-        return jnp.float32(recipe.teacher_coefficient * left)
+        left = self.left(iteration) if self.recipe.anneal_teacher else 1.0
+        return jnp.float32(self.recipe.teacher_coefficient * left)
+
+    def left(self, iteration: Any) -> Any:
+        """The share of the run that is left."""
+        recipe = self.recipe
+        step = iteration * recipe.steps_per_iteration
+        return jnp.maximum(1.0 - step / recipe.total_steps, 0.0)
+
+    def led(self, iteration: Any) -> Any:
+        """The worlds in which the teacher acts: spread evenly, fewer and fewer."""
+        number = self.recipe.num_environments
+        place = jnp.arange(number) * GOLDEN_RATIO % 1.0
+        return place < self.recipe.teacher_share * self.left(iteration)
 
     def order(self, iteration: Any) -> Any:
         """The rows of every minibatch of an iteration, as `shuffle` gives them."""
@@ -284,7 +300,7 @@ class PPO:
         )  # fmt: skip
         return Minibatch(
             x.observation, x.start, x.valid, x.action, x.log_prob,
-            advantage, advantage + x.value, x.state, x.teacher,
+            advantage, advantage + x.value, x.state, x.teacher, x.own,
         )  # fmt: skip
 
 

@@ -66,7 +66,9 @@ class Recipe:
     clip_epsilon: float = 0.2
     entropy_coefficient: float = 0.01
     value_coefficient: float = 0.25
+    policy_coefficient: float = 1.0
     teacher_coefficient: float = 0.0
+    teacher_share: float = 0.0
     anneal_teacher: bool = False
     max_gradient_norm: float = 0.5
 
@@ -96,13 +98,13 @@ class Recipe:
             self._check(key, getattr(self, key) > 0, "greater than 0")
         not_negative = (
             "seed evaluation_seed entropy_coefficient value_coefficient "
-            "teacher_coefficient worker_restarts"
+            "policy_coefficient teacher_coefficient worker_restarts"
         )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
         if self.teacher_coefficient:
             self._check("engine", self.engine == "jax", '"jax" where a teacher is')
-        for key in ("discount", "gae_lambda"):
+        for key in ("discount", "gae_lambda", "teacher_share"):
             self._check(key, 0 <= getattr(self, key) <= 1, "between 0 and 1")
         self._check("sequence_length", self.sequence_length > 1, "greater than 1")
         self._check(

@@ -16,6 +16,7 @@ from keras_agalite.models.spaces import (
     space_to_config,
     to_features,
 )
+from keras_agalite.ops._backend import convolution
 
 
 class Encoder(keras.layers.Layer):
@@ -274,7 +275,10 @@ class ConvEncoder(ImageEncoder):
 
     def trunk(self, x: Any) -> Any:
         for layer in self.convolutions:
-            x = layer(x)
+            kernel, bias = (
+                ops.cast(w, self.compute_dtype) for w in (layer.kernel, layer.bias)
+            )
+            x = ops.relu(convolution(x, kernel, layer.strides[0]) + bias)
         return x
 
 

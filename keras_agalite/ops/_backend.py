@@ -47,3 +47,16 @@ def scan(step: Step, carry: Sequence[Any], xs: Sequence[Any]) -> tuple[Any, list
     xs = [keras.ops.swapaxes(x, 0, 1) for x in xs]
     ys, carry = _implementation.scan(step, list(carry), xs, CHUNK_SIZE)
     return keras.ops.swapaxes(ys, 0, 1), list(carry)
+
+
+def convolution(x: Any, kernel: Any, stride: int) -> Any:
+    """A convolution without padding.
+
+    Args:
+        x: Tensor of shape `(n, height, width, channels)`.
+        kernel: Tensor of shape `(size, size, channels, filters)`.
+        stride: Stride in both directions.
+    """
+    if hasattr(_implementation, "convolution"):
+        return _implementation.convolution(x, kernel, stride)
+    return keras.ops.conv(x, kernel, stride, data_format="channels_last")

@@ -9,6 +9,7 @@ import pytest
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
+from benchmarks.memory_maze_scripted import fast_returns  # noqa: E402
 from keras_agalite.environments.functional import reset_worlds, step_worlds  # noqa: E402
 from keras_agalite.environments.functional.memory_maze import (  # noqa: E402
     MemoryMaze,
@@ -17,6 +18,11 @@ from keras_agalite.environments.functional.memory_maze import (  # noqa: E402
     textures,
 )
 from keras_agalite.environments.functional.memory_maze.motion import Body  # noqa: E402
+from keras_agalite.environments.functional.memory_maze.scripted import (  # noqa: E402
+    is_seen,
+    scripted_action,
+    steps_to,
+)
 
 LABMAZE = pytest.mark.environments("labmaze")
 RECORDS = pathlib.Path(__file__).parent / "fixtures" / "memory_maze"
@@ -426,6 +432,42 @@ def test_random_actions_score_as_in_the_real_one():
 
     # The real one: 0.118, sd 0.32, in 51 episodes.
     assert abs(rewards.sum(0).mean() - 0.118) < 1.96 * 0.32 / np.sqrt(51)
+
+
+def test_the_scripted_player_walks_the_shortest_way():
+    """In a maze of two corridors and a room of 3 by 3 between their eastern ends."""
+    rows = ["11111", "00111", "11111"]  # north first
+    layout = np.array([[int(c) for c in row] for row in rows])[::-1]
+    layout = np.pad(layout, ((0, 2), (0, 0)))
+    middle = np.arange(5) + 0.5
+
+    def act(here, ahead, target):
+        return int(scripted_action(np.array(here), np.array(ahead), layout, target))
+
+    north = np.array([0.5, 2.5])
+    expected = np.full((5, 5), 1e4)
+    expected[2], expected[1, 2:], expected[0] = range(5), range(3, 6), [8, 7, 4, 5, 6]
+    expected[0, :2] = 6, 5
+    np.testing.assert_array_equal(steps_to(layout > 0, north), expected)
+    # From the south-west corner: east first, to where the target comes into sight.
+    assert act([0.5, 0.5], [1.0, 0.0], north) == 1
+    assert act([0.5, 0.5], [0.0, 1.0], north) == 3
+    assert act([0.5, 0.5], [0.0, -1.0], north) == 2
+    assert act([0.5, 0.5], [np.sqrt(0.75), 0.5], north) == 5
+    assert act([0.5, 0.5], [np.sqrt(0.75), -0.5], north) == 4
+    assert act([2.5, 1.5], [0.0, 1.0], north) == 4
+    # Seen along the wall, but for what is less than the margin from it.
+    places = np.stack([middle, np.full(5, 2.5)], -1)
+    seen = is_seen(np.array([2.5, 1.5]), places, layout.ravel() == 0)
+    np.testing.assert_array_equal(seen, [False, False, True, True, True])
+
+
+@pytest.mark.slow
+@LABMAZE
+def test_the_scripted_player_scores_as_in_the_real_one():
+    returns = fast_returns("9x9", 300, seed=1)
+    # The real one: 29.5, sd 5.7, in 26 episodes.
+    assert np.mean(returns) == pytest.approx(29.5, rel=0.05)
 
 
 def test_without_labmaze_the_message_says_how_to_get_it(monkeypatch):

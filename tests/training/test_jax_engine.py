@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_agalite
+from keras_agalite.environments import tmaze
 from tests.training import processes
 from tests.training.processes import (
     assert_same_weights,
@@ -31,6 +32,7 @@ SMALL = dataclasses.replace(
     num_environments=8,
     checkpoint_interval=240,
 )
+TAUGHT = dataclasses.replace(SMALL, teacher_coefficient=0.5, anneal_teacher=True)
 # An environment without a functional form: gymnasium steps it.
 FED = dataclasses.replace(
     SMALL,
@@ -140,6 +142,23 @@ def collected(run):
     return kept[0]
 
 
+def test_a_teacher_says_what_it_would_have_done(tmp_path):
+    run = Run(TAUGHT, tmp_path)
+    experience = collected(run)
+    junction = TAUGHT.environment_arguments["corridor_length"] - 1
+    gray = junction ^ junction >> 1
+    bits = experience.observation[..., 2:-6]
+    there = (bits == [gray >> i & 1 for i in range(bits.shape[-1])][::-1]).all(-1)
+    teacher = np.asarray(experience.teacher)
+    assert 0 < there.sum() < there.size
+    np.testing.assert_array_equal(teacher == tmaze.RIGHT, ~there)
+    # What was done at the junction ended the episode, well if the teacher agrees.
+    over = np.asarray(experience.terminated)
+    agrees = (teacher == experience.action)[over]
+    np.testing.assert_array_equal(np.asarray(experience.reward)[over] > 0, agrees)
+    assert 0 < agrees.sum() < agrees.size
+
+
 def test_a_truncated_episode_is_no_terminated_one(tmp_path):
     arguments = {"corridor_length": 4, "max_episode_steps": 7}
     functional = dataclasses.replace(SMALL, environment_arguments=arguments)
@@ -182,7 +201,9 @@ def test_the_policy_sees_its_previous_action_and_reward(tmp_path):
         assert np.isfinite(metrics["loss"]), environment
 
 
-@pytest.mark.parametrize("recipe", [SMALL, FED], ids=["functional", "gymnasium"])
+@pytest.mark.parametrize(
+    "recipe", [SMALL, TAUGHT, FED], ids=["functional", "taught", "gymnasium"]
+)
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
     whole = Run(recipe, tmp_path / "whole")
     whole.train()
@@ -279,6 +300,9 @@ def test_what_it_refuses(tmp_path, recipe_file, monkeypatch, capfd):
     monkeypatch.setattr(jax, "devices", lambda: [None] * 3)
     with pytest.raises(ValueError, match="multiple of the 3 devices"):
         Run(SMALL, tmp_path / "run")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"no teacher. Received: environment='Cart"):
+        Run(dataclasses.replace(FED, teacher_coefficient=1.0), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     arguments = ["train", recipe_file, "--set", 'engine="tf_agents"']
     assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 2

@@ -13,7 +13,15 @@ import pytest
 
 import keras_agalite
 from tests.integrations.setup import tmaze_policy
-from training.ppo import PPO, AnnealedRate, Experience, advantages, shuffle, take_rows
+from training.ppo import (
+    PPO,
+    AnnealedRate,
+    Experience,
+    Minibatch,
+    advantages,
+    shuffle,
+    take_rows,
+)
 from training.recipe import Recipe
 
 # As in write_ppo_oracle.
@@ -94,6 +102,53 @@ def test_a_compiled_call_a_minibatch_ends_with_the_same_weights(oracle):
     assert set(metrics) == set(expected)
     for name, value in metrics.items():
         assert value == pytest.approx(float(expected[name]), abs=1e-4), name
+
+
+def test_a_teacher_adds_the_cross_entropy_with_its_actions():
+    policy = tmaze_policy()
+    ppo = PPO(policy, RECIPE)
+    random, rows, time = np.random.default_rng(0), 3, 5
+    floats = random.normal(size=(3, rows, time)).astype(np.float32)
+    actions = random.integers(4, size=(2, rows, time))
+    batch = Minibatch(
+        observation=random.random((rows, time, 12), np.float32),
+        start=random.random((rows, time)) < 0.2,
+        valid=random.random((rows, time)) < 0.7,
+        action=actions[0],
+        log_prob=floats[0],
+        advantage=floats[1],
+        returns=floats[2],
+        state=policy.initial_state(rows),
+    )
+    taught = batch._replace(teacher=actions[1])
+
+    def cross_entropy(weights):
+        out, _ = ppo.run_policy(weights, batch.observation, batch.state, batch.start)
+        chosen = jax.nn.log_softmax(out.logits) * jax.nn.one_hot(actions[1], 4)
+        return -(chosen.sum(-1) * batch.valid).sum() / (rows * time)
+
+    weights = ppo.initial_state().weights
+    results = [
+        jax.value_and_grad(lambda w, x=x, c=c: ppo.loss(w, x, c)[0])(weights)
+        for x, c in ((batch, 0.0), (taught, 0.0), (taught, 0.7))
+    ]
+    expected = jax.value_and_grad(cross_entropy)(weights)
+    assert expected[0] > 0.1
+    for without, none, some, term in zip(
+        *map(jax.tree.leaves, (*results, expected)), strict=True
+    ):
+        np.testing.assert_array_equal(without, none)
+        np.testing.assert_allclose(some - without, 0.7 * term, atol=1e-5)
+
+
+def test_the_teacher_falls_silent_at_the_end():
+    recipe = dataclasses.replace(RECIPE, engine="jax", teacher_coefficient=0.8)
+    recipe = dataclasses.replace(recipe, total_steps=4 * recipe.steps_per_iteration)
+    annealed = dataclasses.replace(recipe, anneal_teacher=True)
+    for case, expected in ((recipe, [0.8] * 6), (annealed, [0.8, 0.6, 0.4, 0.2, 0, 0])):
+        ppo = PPO(tmaze_policy(), case)
+        received = [ppo.teaching(iteration) for iteration in range(6)]
+        np.testing.assert_allclose(received, expected, atol=1e-6)
 
 
 def test_images_on_a_cpu_are_learnt_from_in_steps():

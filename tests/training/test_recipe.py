@@ -58,6 +58,8 @@ def test_overrides_are_toml_or_text(recipe_file):
         ("seed=-1", "`seed` must be 0 or greater"),
         ("seed=true", "`seed` must be of type int"),
         ("memory=elephant", "`memory` must be one of"),
+        ("teacher_coefficient=1", '`engine` must be "jax" where a teacher is'),
+        ("teacher_coefficient=-1", "`teacher_coefficient` must be 0 or greater"),
         ("engine=jux", "`engine` must be one of"),
         ("encoder_arguments=7", "`encoder_arguments` must be a table"),
         ("sequence_length=1", "`sequence_length` must be greater than 1"),

@@ -55,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     video.add_argument("file", type=Path)
     video.add_argument("--episodes", type=_positive, default=1)
     video.add_argument("--seed", type=int, default=1_000_000)
+    video.add_argument("--sampled", action="store_true", help="draw actions")
+    video.add_argument("--first", type=int, help="first frame of an episode shown")
+    video.add_argument("--last", type=_positive, help="the frame after the last")
+    video.add_argument("--scale", type=_positive, default=1, help="of each pixel")
+    _add_overrides(video)
     video.set_defaults(function=_video)
 
     compare = commands.add_parser("compare", help="compare finished runs and sweeps")
@@ -164,7 +169,7 @@ def _train(options: Any) -> None:
         _show(result)
         print(f"written to {run_dir}")
     if result and options.video:
-        _write_video(run_dir / "preset", run_dir / "episodes.gif", 3, None)
+        _write_video(run_dir / "preset", run_dir / "episodes.gif", 3)
 
 
 def _sweep(options: Any) -> None:
@@ -214,19 +219,34 @@ def _evaluate(options: Any) -> None:
 
 
 def _video(options: Any) -> None:
-    _write_video(options.preset, options.file, options.episodes, options.seed)
+    _write_video(
+        options.preset,
+        options.file,
+        options.episodes,
+        options.seed,
+        options.overrides,
+        sampled=options.sampled,
+        frames_kept=slice(options.first, options.last),
+        scale=options.scale,
+    )
 
 
-def _write_video(preset: Any, file: Path, episodes: int, seed: int | None) -> None:
+def _write_video(
+    preset: Any,
+    file: Path,
+    episodes: int,
+    seed: int | None = None,
+    overrides: Any = None,
+    **how: Any,
+) -> None:
     from keras_agalite import MemoryPolicy
     from training.evaluate import preset_recipe
     from training.video import write_video
 
     policy = MemoryPolicy.from_preset(preset)
-    recipe = load_recipe(preset_recipe(preset))
-    write_video(
-        policy, recipe, file, episodes, recipe.evaluation_seed if seed is None else seed
-    )
+    recipe = load_recipe(preset_recipe(preset), overrides)
+    seed = recipe.evaluation_seed if seed is None else seed
+    write_video(policy, recipe, file, episodes, seed, **how)
 
 
 def _compare(options: Any) -> None:

@@ -105,7 +105,10 @@ class FunctionalCollector:
                 observation, worlds.start, ~worlds.ended, action, log_prob, value,
                 transition.reward, transition.terminated, new.ended,
             )  # fmt: skip
-            ended = new.ended if own is None else new.ended & own
+            ended = new.ended
+            if own is not None:  # the policy's own episodes, from their first step
+                begun = (time + 1 - new.elapsed) // recipe.sequence_length
+                ended = ended & ~self.ppo.led(begun)
             episode = {"ended": ended, "return": new.total, "length": new.elapsed}
             if "success" in transition.info:
                 episode["success"] = transition.info["success"]

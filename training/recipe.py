@@ -137,14 +137,15 @@ class Recipe:
         plain, tables = [], []
         for key, value in dataclasses.asdict(self).items():
             if isinstance(value, dict):
-                lines = [f"{k} = {_toml(v)}" for k, v in value.items()]
+                lines = [f"{k} = {to_toml_value(v)}" for k, v in value.items()]
                 tables.append("\n".join([f"\n[{key}]", *lines]))
             else:
-                plain.append(f"{key} = {_toml(value)}")
+                plain.append(f"{key} = {to_toml_value(value)}")
         return "\n".join([*plain, *tables]) + "\n"
 
 
-def _toml(value: Any) -> str:
+def to_toml_value(value: Any) -> str:
+    """A value as TOML writes it."""
     match value:
         case bool():
             return str(value).lower()
@@ -152,9 +153,9 @@ def _toml(value: Any) -> str:
             escaped = value.replace("\\", "\\\\").replace('"', '\\"')
             return f'"{escaped}"'
         case list() | tuple():
-            return "[" + ", ".join(_toml(v) for v in value) + "]"
+            return "[" + ", ".join(to_toml_value(v) for v in value) + "]"
         case dict():
-            items = ", ".join(f"{k} = {_toml(v)}" for k, v in value.items())
+            items = ", ".join(f"{k} = {to_toml_value(v)}" for k, v in value.items())
             return "{" + items + "}"
     return repr(value)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from training.files import write_text
-from training.recipe import load_recipe
+from training.recipe import load_recipe, to_toml_value
 from training.sweep import runs_of
 
 FILES = ("config.json", "model.weights.h5", "recipe.toml", "evaluation.json")
@@ -136,10 +136,10 @@ def card(folder: Path) -> str:
         "Measured with, and measured again by, from a checkout:",
         "",
         "```",
-        f"python -m training evaluate {folder.name} --episodes "
-        f"{evaluation['episodes']} --seed {evaluation['seed']}",
+        _command(folder, evaluation),
         "```",
         "",
+        *_elsewhere(folder),
         "## Training",
         "",
         f"{evaluation['trained_steps']:,} environment steps with the engine "
@@ -153,10 +153,48 @@ def card(folder: Path) -> str:
         f"python -m training release runs/{recipe.name} zoo/{folder.name}",
         "```",
         "",
+        *_notes(folder),
         "Licence: Apache-2.0.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _command(folder: Path, evaluation: dict[str, Any]) -> str:
+    sampled = " --sampled" if evaluation["actions"] == "sampled" else ""
+    return (
+        f"python -m training evaluate {folder.name} --episodes "
+        f"{evaluation['episodes']} --seed {evaluation['seed']}{sampled}"
+    )
+
+
+def _elsewhere(folder: Path) -> list[str]:
+    """Scores in other environments than the one it was trained in, or otherwise."""
+    lines = []
+    for file in sorted(folder.glob("evaluation_*.json")):
+        evaluation = _json(file)
+        environment = evaluation["environment"]
+        arguments = evaluation["environment_arguments"]
+        lines += [
+            f"In `{environment}`{f' ({_arguments(arguments)})' if arguments else ''}, "
+            f"{evaluation['episodes']} episodes, {evaluation['actions']} actions, "
+            f"seeds from {evaluation['seed']}:",
+            "",
+            *_scores(evaluation),
+            "",
+            "```",
+            f"{_command(folder, evaluation)} --set environment={environment} "
+            f"--set 'environment_arguments={to_toml_value(arguments)}'",
+            "```",
+            "",
+        ]
+    return lines
+
+
+def _notes(folder: Path) -> list[str]:
+    """What nobody can generate."""
+    file = folder / "NOTES.md"
+    return [file.read_text()] if file.is_file() else []
 
 
 def _scores(evaluation: dict[str, Any]) -> list[str]:
@@ -168,6 +206,10 @@ def _scores(evaluation: dict[str, Any]) -> list[str]:
         f"- mean return: {evaluation['mean_return']:.2f} "
         f"(standard deviation over episodes {deviation:.2f})"
     )
+    if deviation > 1e-6:
+        half = 1.96 * deviation / evaluation["episodes"] ** 0.5
+        mean = evaluation["mean_return"]
+        rows[-1] += f", 95% interval {mean - half:.2f} to {mean + half:.2f}"
     rows.append(f"- mean length: {evaluation['mean_length']:.1f} steps")
     return rows
 

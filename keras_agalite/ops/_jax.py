@@ -61,7 +61,7 @@ _convolution = jax.custom_vjp(_plain, nondiff_argnums=(2,))
 
 
 def _forward(x: Any, kernel: Any, stride: int) -> Any:
-    return jax.vjp(lambda *tensors: _in_patches(*tensors, stride), x, kernel)
+    return jax.vjp(lambda x, kernel: _in_patches(x, kernel, stride), x, kernel)
 
 
 def _backward(stride: int, gradient: Any, y: Any) -> Any:

@@ -80,8 +80,15 @@ def test_a_video_holds_every_step(tmp_path):
     file = tmp_path / "episodes.gif"
     assert main(["video", "tmaze_10", str(file), "--episodes", "2"]) == 0
     with image.open(file) as video:
+        size = video.size
         # Frames that do not change are held: at most 11 and a pause an episode.
         assert 20 <= video.n_frames <= 26
+    part = ["--first", "2", "--last", "5", "--scale", "3", "--sampled"]
+    corridor = ["--set", "environment_arguments.corridor_length=20"]
+    assert main(["video", "tmaze_20", str(file), *part, *corridor]) == 0
+    with image.open(file) as video:
+        assert video.n_frames <= 3 + 2
+        assert video.size[1] == 3 * size[1]
 
 
 def test_cards_are_up_to_date():

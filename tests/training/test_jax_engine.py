@@ -147,7 +147,7 @@ def test_a_teacher_says_what_it_would_have_done(tmp_path):
     experience = collected(run)
     junction = TAUGHT.environment_arguments["corridor_length"] - 1
     gray = junction ^ junction >> 1
-    bits = experience.observation[..., 2:-6]
+    bits = np.asarray(experience.observation)[..., 2:-6]
     there = (bits == [gray >> i & 1 for i in range(bits.shape[-1])][::-1]).all(-1)
     teacher = np.asarray(experience.teacher)
     assert 0 < there.sum() < there.size

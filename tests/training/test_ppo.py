@@ -106,12 +106,13 @@ def test_a_compiled_call_a_minibatch_ends_with_the_same_weights(oracle):
 
 def test_a_teacher_adds_the_cross_entropy_with_its_actions():
     policy = tmaze_policy()
+    (size,) = policy.observation_space.shape
     ppo = PPO(policy, RECIPE)
     random, rows, time = np.random.default_rng(0), 3, 5
     floats = random.normal(size=(3, rows, time)).astype(np.float32)
     actions = random.integers(4, size=(2, rows, time))
     batch = Minibatch(
-        observation=random.random((rows, time, 12), np.float32),
+        observation=random.random((rows, time, size), np.float32),
         start=random.random((rows, time)) < 0.2,
         valid=random.random((rows, time)) < 0.7,
         action=actions[0],

@@ -455,7 +455,7 @@ def test_the_scripted_player_walks_the_shortest_way():
     assert act([0.5, 0.5], [0.0, -1.0], north) == 2
     assert act([0.5, 0.5], [np.sqrt(0.75), 0.5], north) == 5
     assert act([0.5, 0.5], [np.sqrt(0.75), -0.5], north) == 4
-    assert act([2.5, 1.5], [0.0, 1.0], north) == 4
+    assert act([2.5, 1.5], [0.0, 1.0], north) == 1
     # Seen along the wall, but for what is less than the margin from it.
     places = np.stack([middle, np.full(5, 2.5)], -1)
     seen = is_seen(np.array([2.5, 1.5]), places, layout.ravel() == 0)

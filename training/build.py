@@ -81,10 +81,11 @@ def make_policy(
     observation_space: gymnasium.Space[Any],
     action_space: gymnasium.Space[Any],
 ) -> keras_agalite.MemoryPolicy:
-    """The recipe's policy with fresh weights, drawn with the recipe's seed.
+    """The recipe's policy, with fresh weights drawn with its seed or a preset's.
 
     Raises:
-        ValueError: If the encoder or the memory refuses its arguments.
+        ValueError: If the encoder or the memory refuses its arguments, or the preset
+            cannot be loaded or holds another policy.
     """
     keras.utils.set_random_seed(recipe.seed)
 
@@ -98,10 +99,19 @@ def make_policy(
                 f"{what}_arguments={keywords}: {error}"
             ) from error
 
-    return keras_agalite.MemoryPolicy(
+    policy = keras_agalite.MemoryPolicy(
         part("encoder", ENCODERS[recipe.encoder], observation_space),
         part("memory", MEMORIES[recipe.memory]),
         action_space,
         head_units=recipe.head_units,
         head_activation=recipe.head_activation,
     )
+    if preset := recipe.initial_preset:
+        weights = keras_agalite.MemoryPolicy.from_preset(preset).get_weights()
+        if [w.shape for w in weights] != [w.shape for w in policy.get_weights()]:
+            raise ValueError(
+                "`initial_preset` must hold the policy that the recipe describes. "
+                f"Received: initial_preset={preset!r}"
+            )
+        policy.set_weights(weights)
+    return policy

@@ -183,12 +183,14 @@ class PPO:
         advantage = batch.advantage - jnp.mean(batch.advantage)
         advantage = advantage / jnp.sqrt(jnp.var(advantage) + 1e-8)
         log_ratio = actor.log_prob(out.logits, batch.action) - batch.log_prob
+        own = valid
+        if batch.own is not None:  # what the teacher did says nothing of the policy
+            own, log_ratio = valid * batch.own, jnp.where(batch.own, log_ratio, 0.0)
         ratio, epsilon = jnp.exp(log_ratio), recipe.clip_epsilon
         clipped = jnp.clip(ratio, 1.0 - epsilon, 1.0 + epsilon)
         objective = jnp.minimum(ratio * advantage, clipped * advantage)
         error = jnp.square(batch.returns - out.value)
         entropy = actor.entropy(out.logits)
-        own = valid if batch.own is None else valid * batch.own
         terms = {
             "policy_gradient_loss": -recipe.policy_coefficient
             * jnp.mean(objective * own),

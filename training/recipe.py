@@ -49,6 +49,7 @@ class Recipe:
     encoder_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     memory: str = "agalite"
     memory_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    initial_preset: str = ""
     head_units: int = 128
     head_activation: str = "tanh"
 

@@ -178,6 +178,7 @@ def memory_maze(size: str) -> Architecture:
         action_space=spaces.Discrete(6),
         encoder=("ConvEncoder", {"units": 256}),
         head_units=256,
+        blocks={**_PAPER, "num_layers": 2},
     )
 
 

@@ -96,6 +96,17 @@ def test_a_run_writes_what_the_docs_say_and_is_continued(recipe_file, tmp_path, 
     assert main([*arguments, "--set", "learning_rate=0.1"]) == 2
     assert "changed ['learning_rate']" in capfd.readouterr().err
 
+    # Another run begins with its weights.
+    preset = str(run / "preset")
+    second = Run(dataclasses.replace(SMALL, initial_preset=preset), tmp_path / "second")
+    policy = keras_agalite.MemoryPolicy.from_preset(preset)
+    assert_same_weights(
+        final_weights(second), [v.numpy() for v in policy.trainable_variables]
+    )
+    other = dataclasses.replace(SMALL, initial_preset=preset, head_units=9)
+    with pytest.raises(ValueError, match="must hold the policy that the recipe"):
+        Run(other, tmp_path / "third")
+
 
 def test_collected_sequences_say_what_happened(tmp_path):
     """Replayed by hand: values, log-probabilities and starts, across two sequences."""

@@ -171,10 +171,14 @@ class MemoryMaze(FunctionalEnv):
         return state, found.astype(jnp.float32), jnp.bool_(False), {}
 
     def teacher(self, state: MemoryMazeState) -> Any:
+        """The action of the scripted player that looks ahead."""
+        return self.scripted_action(state, looks_ahead=True)
+
+    def scripted_action(self, state: MemoryMazeState, looks_ahead: bool = False) -> Any:
         """The scripted player's action: it sees the whole maze."""
         seen = self._measure(state)
         names = ("agent_pos", "agent_dir", "maze_layout", "target_pos")
-        return scripted_action(*(seen[name] for name in names))
+        return scripted_action(*(seen[name] for name in names), looks_ahead)
 
     def observe(self, state: MemoryMazeState) -> Any:
         return jax.tree.map(

@@ -11,11 +11,17 @@ MARGIN = 0.15
 # it walks straight on.
 TURN_IN_PLACE = 50.0
 DEAD_BAND = 8.0
+# What counts as ahead, degrees; the camera shows 40 to each side.
+VIEW = 70.0
 FAR = 1e4
 
 
 def scripted_action(
-    agent_pos: Any, agent_dir: Any, maze_layout: Any, target_pos: Any
+    agent_pos: Any,
+    agent_dir: Any,
+    maze_layout: Any,
+    target_pos: Any,
+    looks_ahead: bool = False,
 ) -> Any:
     """The action of one walker, from memory-maze's global observables.
 
@@ -27,6 +33,9 @@ def scripted_action(
         agent_dir: Unit vector of the heading.
         maze_layout: 1 where a cell is free, shape `(cells, cells)`, index y, x.
         target_pos: x and y of the target, in cells.
+        looks_ahead: Walk on to a place in view, and turn to the left where there is
+            none: a pupil, who does not see the target, can tell what comes next but
+            for the branch that is taken.
 
     Returns:
         The number of an action, int32.
@@ -41,11 +50,17 @@ def scripted_action(
     away = places - here
     seen = is_seen(here, places, ~free.ravel())
     # Slightly less for the straight way: of places on a line the farthest is best.
-    cost = left + 0.9 * jnp.sqrt((away**2).sum(-1)) + jnp.where(seen, 0.0, FAR)
-    ahead, across = away[jnp.argmin(cost)] @ jnp.stack(
-        [agent_dir, jnp.stack([-agent_dir[1], agent_dir[0]])], -1
-    )
+    distance = jnp.sqrt((away**2).sum(-1))
+    cost = left + 0.9 * distance + jnp.where(seen, 0.0, FAR)
+    axes = jnp.stack([agent_dir, jnp.stack([-agent_dir[1], agent_dir[0]])], -1)
+    ahead, across = jnp.moveaxis(away @ axes, -1, 0)
     error = jnp.degrees(jnp.arctan2(across, ahead))
+    if looks_ahead:
+        seen &= (jnp.abs(error) < VIEW) & ((distance > 0.5) | (left == 0))
+        cost = jnp.where(left == 0, -FAR, left - 1.5 * distance)
+        cost = jnp.where(seen, cost, FAR)
+        error = jnp.where(seen.any(), error, 180.0)
+    error = error[jnp.argmin(cost)]
     side = jnp.where(error > 0, 0, 1)
     size = jnp.abs(error)
     return jnp.where(

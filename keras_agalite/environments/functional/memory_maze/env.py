@@ -61,6 +61,8 @@ class MemoryMaze(FunctionalEnv):
         global_observables: Whether positions are observed too, as those of
             memory-maze's argument of this name, in float32. The observation is then a
             dict; the image has the key `image`.
+        teacher_looks_ahead: Whether the teacher, who sees the whole maze, walks on to
+            places in view alone, or goes the shortest way.
         layouts: A pool to use instead of one that is made.
         atlas: Textures to use instead of labmaze's.
 
@@ -78,6 +80,7 @@ class MemoryMaze(FunctionalEnv):
         texture_size: int = 512,
         image: bool = True,
         global_observables: bool = False,
+        teacher_looks_ahead: bool = True,
         layouts: Layouts | None = None,
         atlas: textures.Atlas | None = None,
     ) -> None:
@@ -93,6 +96,7 @@ class MemoryMaze(FunctionalEnv):
         self.texture_size = texture_size
         self.image = image
         self.global_observables = global_observables
+        self.teacher_looks_ahead = teacher_looks_ahead
         if layouts is None:
             layouts = make_layouts(size, num_layouts, seed)
         self.layouts = layouts
@@ -171,14 +175,14 @@ class MemoryMaze(FunctionalEnv):
         return state, found.astype(jnp.float32), jnp.bool_(False), {}
 
     def teacher(self, state: MemoryMazeState) -> Any:
-        """The action of the scripted player that looks ahead."""
-        return self.scripted_action(state, looks_ahead=True)
+        """The scripted player's action."""
+        return self.scripted_action(state, self.teacher_looks_ahead)
 
     def scripted_action(self, state: MemoryMazeState, looks_ahead: bool = False) -> Any:
-        """The scripted player's action: it sees the whole maze."""
+        """See `scripted.scripted_action`."""
         seen = self._measure(state)
         names = ("agent_pos", "agent_dir", "maze_layout", "target_pos")
-        return scripted_action(*(seen[name] for name in names), looks_ahead)
+        return scripted_action(**{k: seen[k] for k in names}, looks_ahead=looks_ahead)
 
     def observe(self, state: MemoryMazeState) -> Any:
         return jax.tree.map(

@@ -162,9 +162,15 @@ def card(folder: Path) -> str:
 
 def _command(folder: Path, evaluation: dict[str, Any]) -> str:
     sampled = " --sampled" if evaluation["actions"] == "sampled" else ""
+    recipe, elsewhere = load_recipe(folder / "recipe.toml"), ""
+    if recipe.environment != evaluation["environment"]:
+        elsewhere += f" --set environment={evaluation['environment']}"
+    arguments = evaluation["environment_arguments"]
+    if recipe.environment_arguments != arguments:
+        elsewhere += f" --set 'environment_arguments={to_toml_value(arguments)}'"
     return (
         f"python -m training evaluate {folder.name} --episodes "
-        f"{evaluation['episodes']} --seed {evaluation['seed']}{sampled}"
+        f"{evaluation['episodes']} --seed {evaluation['seed']}{sampled}{elsewhere}"
     )
 
 
@@ -183,8 +189,7 @@ def _elsewhere(folder: Path) -> list[str]:
             *_scores(evaluation),
             "",
             "```",
-            f"{_command(folder, evaluation)} --set environment={environment} "
-            f"--set 'environment_arguments={to_toml_value(arguments)}'",
+            _command(folder, evaluation),
             "```",
             "",
         ]

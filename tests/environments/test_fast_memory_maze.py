@@ -10,7 +10,12 @@ jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
 from benchmarks.memory_maze_scripted import fast_returns  # noqa: E402
-from keras_agalite.environments.functional import reset_worlds, step_worlds  # noqa: E402
+from keras_agalite import zoo  # noqa: E402
+from keras_agalite.environments.functional import (  # noqa: E402
+    FunctionalVectorEnv,
+    reset_worlds,
+    step_worlds,
+)
 from keras_agalite.environments.functional.memory_maze import (  # noqa: E402
     MemoryMaze,
     MemoryMazeState,
@@ -468,6 +473,21 @@ def test_the_scripted_player_scores_as_in_the_real_one():
     returns = fast_returns("9x9", 300, seed=1)
     # The real one: 29.5, sd 5.7, in 26 episodes.
     assert np.mean(returns) == pytest.approx(29.5, rel=0.05)
+
+
+@pytest.mark.slow
+@LABMAZE
+def test_the_released_policy_finds_targets():
+    policy = zoo.memory_maze_policy(weights="pretrained")
+    env = FunctionalVectorEnv(MemoryMaze(num_layouts=500, seed=3), 32)
+    observation, _ = env.reset(seed=0)
+    state, total = policy.initial_state(32), np.zeros(32)
+    for _ in range(1000):
+        action, state = policy.act(observation, state, deterministic=True)
+        observation, reward, *_ = env.step(action)
+        total += reward
+    # 5.2, sd 3.9, in 300 episodes; random actions score 0.1.
+    assert abs(total.mean() - 5.2) < 4 * 3.9 / np.sqrt(32)
 
 
 def test_without_labmaze_the_message_says_how_to_get_it(monkeypatch):

@@ -103,8 +103,14 @@ class Recipe:
         )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
-        if self.teacher_coefficient:
-            self._check("engine", self.engine == "jax", '"jax" where a teacher is')
+        if self.teacher_coefficient or self.policy_coefficient != 1.0:
+            expected = '"jax" with a teacher or a policy_coefficient'
+            self._check("engine", self.engine == "jax", expected)
+        self._check(
+            "teacher_share",
+            self.teacher_share == 0 or self.teacher_coefficient > 0,
+            "0 where teacher_coefficient is 0",
+        )
         for key in ("discount", "gae_lambda", "teacher_share"):
             self._check(key, 0 <= getattr(self, key) <= 1, "between 0 and 1")
         self._check("sequence_length", self.sequence_length > 1, "greater than 1")

@@ -100,7 +100,8 @@ class GatedDeltaNetBlock(ResidualBlock):
         batch, length = ops.shape(x)[:2]
 
         def by_head(y: Any) -> Any:
-            return ops.reshape(y, (batch, length, self.num_heads, -1))
+            width = y.shape[-1] // self.num_heads
+            return ops.reshape(y, (batch, length, self.num_heads, width))
 
         matrix = ops.reshape(
             state[:, : self.matrix_size],

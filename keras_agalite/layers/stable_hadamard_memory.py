@@ -61,10 +61,10 @@ class StableHadamardMemoryBlock(ResidualBlock):
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
         projected = self.projection(x)
         projected = ops.cast(projected, at_least_float32(projected.dtype))
-        *vectors, eta = ops.split(
-            projected, [i * self.memory_size for i in (1, 2, 3, 4)], axis=-1
+        size = self.memory_size
+        query, key, value, calibration, eta = (
+            projected[..., i * size : (i + 1) * size] for i in range(5)
         )
-        query, key, value, calibration = vectors
         steps, clock = steps_of_episode(
             ops.cast(state[:, -1], "int32"), query[:, :, 0], start, mask
         )

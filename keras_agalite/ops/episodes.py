@@ -88,6 +88,9 @@ def last_true(flags: Any) -> tuple[Any, Any]:
     """
     length = ops.shape(flags)[1]
     count = ops.cumsum(ops.cast(flags, "int32"), axis=1)
+    if flags.shape[1] == 1:
+        # Without what torch.export cannot follow.
+        return count, ops.zeros_like(count)
     last = ops.take_along_axis(_true_first(flags), ops.maximum(count - 1, 0), axis=1)
     return count, ops.minimum(last, length - 1)
 
@@ -113,8 +116,10 @@ def steps_of_episode(clock: Any, like: Any, start: Any, mask: Any) -> tuple[Any,
     if start is not None:
         start = start if mask is None else ops.logical_and(start, mask)
         count, last = last_true(start)
-        since = before - ops.take_along_axis(before, last, axis=1)
-        steps = ops.where(count > 0, since, steps)
+        first = before
+        if start.shape[1] != 1:
+            first = ops.take_along_axis(before, last, axis=1)
+        steps = ops.where(count > 0, before - first, steps)
     return steps, steps[:, -1] + valid[:, -1]
 
 

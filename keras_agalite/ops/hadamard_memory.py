@@ -34,12 +34,13 @@ def hashed_rows(clock: Any, num_rows: int, *keys: int) -> Any:
     numbers = hashlib.shake_128(text.encode()).digest(2 * _TABLE * 4)
     tables = np.frombuffer(numbers, "<u4").reshape(2, _TABLE) % num_rows
     low, high = (
-        ops.take(ops.convert_to_tensor(table.astype("int32")), place)
+        # A column: torch.export can follow a look-up in a matrix.
+        ops.take(ops.convert_to_tensor(table.astype("int32")[:, None]), place, axis=0)
         for table, place in zip(
             tables, (ops.mod(clock, _TABLE), clock // _TABLE), strict=True
         )
     )
-    return ops.mod(low + high, num_rows)
+    return ops.mod(low + high, num_rows)[..., 0]
 
 
 def hadamard_memory(

@@ -8,8 +8,6 @@ import pytest
 collect_ignore = []
 if keras.backend.backend() != "jax":
     collect_ignore += ["test_functional.py"]
-if importlib.util.find_spec("labmaze") is None:
-    collect_ignore += ["test_fast_memory_maze.py"]
 
 CAN_DRAW = any(map(ctypes.util.find_library, ("EGL", "OSMesa")))
 

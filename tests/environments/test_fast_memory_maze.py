@@ -29,7 +29,7 @@ from keras_agalite.environments.functional.memory_maze.scripted import (  # noqa
     steps_to,
 )
 
-LABMAZE = pytest.mark.environments("labmaze")
+pytestmark = pytest.mark.environments("labmaze")
 RECORDS = pathlib.Path(__file__).parent / "fixtures" / "memory_maze"
 SIZES = ("9x9", "11x11", "13x13", "15x15")
 FORWARD, LEFT = 1, 2
@@ -306,7 +306,6 @@ def assert_uniform(counts):
     assert chi < len(counts) - 1 + 5 * np.sqrt(2 * (len(counts) - 1)), counts
 
 
-@LABMAZE
 @pytest.mark.parametrize("size", SIZES)
 def test_layouts_are_those_of_memory_maze(size):
     record = load("layouts")
@@ -329,7 +328,6 @@ def image_states(size):
     return part, MemoryMaze(size, layouts=pool), states
 
 
-@LABMAZE
 @pytest.mark.parametrize("size", SIZES)
 def test_images_are_those_of_memory_maze(size):
     part, env, states = image_states(size)
@@ -349,7 +347,6 @@ def test_images_are_those_of_memory_maze(size):
     )
 
 
-@LABMAZE
 def test_the_border_asks_for_a_target():
     _, env, states = image_states("15x15")
     colors = (
@@ -368,7 +365,6 @@ def test_the_border_asks_for_a_target():
         assert (np.asarray(draw(state))[frame] == color).all()
 
 
-@LABMAZE
 def test_observations_and_spaces():
     both = MemoryMaze("11x11", num_layouts=3, global_observables=True)
     alone = MemoryMaze("11x11", num_layouts=3, global_observables=True, image=False)
@@ -420,7 +416,6 @@ def test_observables_are_those_of_memory_maze():
 
 
 @pytest.mark.slow
-@LABMAZE
 def test_random_actions_score_as_in_the_real_one():
     number = 1000
     env = MemoryMaze(num_layouts=2000, seed=1)
@@ -468,7 +463,6 @@ def test_the_scripted_player_walks_the_shortest_way():
 
 
 @pytest.mark.slow
-@LABMAZE
 def test_the_scripted_player_scores_as_in_the_real_one():
     returns = fast_returns("9x9", 300, seed=1)
     # The real one: 29.5, sd 5.7, in 26 episodes.
@@ -476,7 +470,6 @@ def test_the_scripted_player_scores_as_in_the_real_one():
 
 
 @pytest.mark.slow
-@LABMAZE
 def test_the_released_policy_finds_targets():
     policy = zoo.memory_maze_policy(weights="pretrained")
     env = FunctionalVectorEnv(MemoryMaze(num_layouts=500, seed=3), 32)

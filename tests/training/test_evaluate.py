@@ -20,12 +20,13 @@ NAMES = sorted(
 
 
 # Their environments come with packages (make setup-environments).
-NEEDS = {"memory_chain_100": "gymnax"}
+NEEDS = {"memory_chain_100": pytest.mark.environments("gymnax")}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=NEEDS.get(name, ())) for name in NAMES]
+)
 def test_a_released_policy_scores_what_it_says_seed_for_seed(name, tmp_path):
-    pytest.importorskip(NEEDS.get(name, "gymnasium"))
     released = json.loads((ZOO / name / "evaluation.json").read_text())
     try:
         make_spaces(load_recipe(ZOO / name / "recipe.toml"))

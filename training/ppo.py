@@ -270,20 +270,14 @@ class PPO:
 
     def teaching(self, iteration: Any) -> Any:
         """The coefficient of the teacher's term in an iteration."""
-        left = self.left(iteration) if self.recipe.anneal_teacher else 1.0
+        left = share_left(self.recipe, iteration) if self.recipe.anneal_teacher else 1.0
         return jnp.float32(self.recipe.teacher_coefficient * left)
-
-    def left(self, iteration: Any) -> Any:
-        """The share of the run that is left."""
-        recipe = self.recipe
-        step = iteration * recipe.steps_per_iteration
-        return jnp.maximum(1.0 - step / recipe.total_steps, 0.0)
 
     def led(self, iteration: Any) -> Any:
         """The worlds in which the teacher acts: spread evenly, fewer and fewer."""
         number = self.recipe.num_environments
         place = jnp.arange(number) * GOLDEN_RATIO % 1.0
-        return place < self.recipe.teacher_share * self.left(iteration)
+        return place < self.recipe.teacher_share * share_left(self.recipe, iteration)
 
     def order(self, iteration: Any) -> Any:
         """The rows of every minibatch of an iteration, as `shuffle` gives them."""
@@ -304,6 +298,12 @@ class PPO:
             x.observation, x.start, x.valid, x.action, x.log_prob,
             advantage, advantage + x.value, x.state, x.teacher, x.own,
         )  # fmt: skip
+
+
+def share_left(recipe: Recipe, iteration: Any) -> Any:
+    """The share of a run that is left when an iteration begins."""
+    iterations = recipe.total_steps / recipe.steps_per_iteration
+    return jnp.maximum(1.0 - iteration / iterations, 0.0)
 
 
 def shuffle(key: Any, recipe: Recipe) -> Any:
@@ -337,10 +337,9 @@ class AnnealedRate(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        self.initial = recipe.learning_rate
-        self.updates = recipe.num_epochs * recipe.num_minibatches
-        self.iterations = recipe.total_steps / recipe.steps_per_iteration
+        self.recipe = recipe
 
     def __call__(self, step: Any) -> Any:
-        iteration = jnp.asarray(step) // self.updates
-        return self.initial * jnp.maximum(1.0 - iteration / self.iterations, 0.0)
+        recipe = self.recipe
+        iteration = jnp.asarray(step) // (recipe.num_epochs * recipe.num_minibatches)
+        return recipe.learning_rate * share_left(recipe, iteration)

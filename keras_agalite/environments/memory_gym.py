@@ -68,8 +68,11 @@ class MemoryGym(gymnasium.Env[np.ndarray, Any]):
         return bool(info["success"])
 
     def ran_out(self) -> bool:
-        """Whether the episode, which has ended without success, ran out of time."""
-        raise NotImplementedError
+        """Whether the episode, which has ended without success, ran out of time.
+
+        Unless a task says otherwise, nothing else ends it.
+        """
+        return True
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

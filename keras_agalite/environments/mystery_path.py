@@ -43,9 +43,6 @@ class MysteryPath(MemoryGym):
         options = {"max_steps": 128 if grid else 512, **EASY, **options}
         super().__init__(module, name, render_mode, options)
 
-    def ran_out(self) -> bool:
-        return True  # a step off the path ends no episode
-
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         step = super().step(action)
         step[-1]["num_fails"] = self.env.num_fails

@@ -3,6 +3,7 @@
 Parisotto et al., "Stabilizing Transformers for Reinforcement Learning", ICML 2020.
 """
 
+import abc
 from typing import Any
 
 from keras import ops
@@ -11,7 +12,7 @@ from keras_agalite.layers.block_cell import Block
 from keras_agalite.layers.gru_gate import GRUGate, orthogonal
 
 
-class GatedBlock(Block):
+class GatedBlock(Block, abc.ABC):
     """Attention and a feed-forward, each gated into the stream.
 
         e = activation(W_emb x)                (with `embed`, else e = x)
@@ -77,8 +78,9 @@ class GatedBlock(Block):
         )
         self.feedforward_gate.build(hidden, hidden)
 
+    @abc.abstractmethod
     def build_attention(self, shape: Any) -> None:
-        raise NotImplementedError
+        """Builds the layers of the attention for inputs of this shape."""
 
     def attend(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
         """Returns what the heads read, `(batch, time, heads, head_dim)`, and a

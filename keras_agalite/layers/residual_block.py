@@ -1,5 +1,6 @@
 """The block around the simple recurrences: each part is added to the stream."""
 
+import abc
 from typing import Any
 
 from keras import ops
@@ -7,7 +8,7 @@ from keras import ops
 from keras_agalite.layers.block_cell import Block
 
 
-class ResidualBlock(Block):
+class ResidualBlock(Block, abc.ABC):
     """A recurrence and a feed-forward, both normalised first and with a skip.
 
         e = W_emb x                            (with `embed`, else e = x)
@@ -51,13 +52,14 @@ class ResidualBlock(Block):
             self.feedforward_intermediate.build(hidden)
             self.feedforward_output.build((*hidden[:-1], self.intermediate_dim))
 
+    @abc.abstractmethod
     def build_mix(self, shape: Any) -> None:
-        raise NotImplementedError
+        """Builds the layers of the recurrence for inputs of this shape."""
 
+    @abc.abstractmethod
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
         """Returns what is added to the stream, `(batch, time, hidden_dim)`, and a
         state."""
-        raise NotImplementedError
 
     def feedforward(self, x: Any) -> Any:
         return self.feedforward_output(self.feedforward_intermediate(x))

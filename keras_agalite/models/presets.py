@@ -55,17 +55,24 @@ MEMORIES = {
 }
 # Those that keep the shape and need no argument.
 ACTIVATIONS = (
-    *(
-        "elu",
-        "gelu",
-        "hard_sigmoid",
-        "hard_tanh",
-        "leaky_relu",
-        "linear",
-        "log_sigmoid",
-    ),
-    *("mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus"),
-    *("softsign", "swish", "tanh"),
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_tanh",
+    "leaky_relu",
+    "linear",
+    "log_sigmoid",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "swish",
+    "tanh",
 )
 DTYPES = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.environments.popgym import LEVELS
 from keras_agalite.models.presets import FORMAT
 from keras_agalite.models.sizes import count_parameters
 from keras_agalite.models.spaces import space_to_config
@@ -291,15 +290,20 @@ def _popgym_spaces() -> dict[str, tuple[list[Any], list[Any]]]:
 
 # Those whose observations are answers to the last action, which is added to them.
 _POPGYM_ANSWERS = ("Battleship", "Concentration", "MineSweeper", "MultiarmedBandit")
+_LEVELS = ("Easy", "Medium", "Hard")
+
+
+def popgym_tasks() -> tuple[str, ...]:
+    return tuple(name + level for name in _popgym_spaces() for level in _LEVELS)
 
 
 def popgym(task: str) -> Architecture:
     """A task of POPGym, with half the paper's blocks."""
-    level = next(level for level in LEVELS if task.endswith(level))
+    level = next(level for level in _LEVELS if task.endswith(level))
     name = task.removesuffix(level)
     observations, actions = _popgym_spaces()[name]
-    observation: Any = observations[LEVELS.index(level)]
-    action = actions[LEVELS.index(level)]
+    observation: Any = observations[_LEVELS.index(level)]
+    action = actions[_LEVELS.index(level)]
     if name in _POPGYM_ANSWERS:
         added = {"previous_action": spaces.flatdim(action), "previous_reward": 1}
         parts = {

@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_agalite.environments.popgym import TASKS
 from keras_agalite.models import MemoryPolicy, presets
 from keras_agalite.models.sizes import count_parameters
 from keras_agalite.zoo import architectures
@@ -96,7 +95,7 @@ def popgym_policy(
     weights: Weights = "auto",
 ) -> MemoryPolicy:
     """A policy for a task of POPGym."""
-    _check("task", task, TASKS)
+    _check("task", task, architectures.popgym_tasks())
     return _policy(architectures.popgym(task), memory, weights)
 
 
@@ -164,7 +163,7 @@ def list_policies() -> list[PolicyInfo]:
         architectures.vizdoom_two_colors(),
         *map(architectures.craftax, CRAFTAX),
         *map(architectures.minigrid_memory, MINIGRID_SIZES),
-        *map(architectures.popgym, TASKS),
+        *map(architectures.popgym, architectures.popgym_tasks()),
     ]
     rest = [
         PolicyInfo(a.name, a.environment, "agalite", count_parameters(a.config()), None)

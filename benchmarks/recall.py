@@ -226,7 +226,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                     *[(min(x), statistics.mean(x), max(x)) for x in scores.values()],
                     strict=True,
                 )
-                (line,) = axis.plot(DISTANCES, middle, "o-", ms=3, label=name)
+                # The colours of the others repeat after ten.
+                own = {"color": "black"} if name == "memoryless" else {}
+                (line,) = axis.plot(DISTANCES, middle, "o-", ms=3, label=name, **own)
                 axis.fill_between(
                     DISTANCES, low, high, alpha=0.1, color=line.get_color()
                 )

@@ -206,15 +206,17 @@ def agalite_attention(
     def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
         keys, values = carry
         q, k, v, b, g, p_q, p_k, p_g, phase, *keep = inputs
-        g = p_g[..., None] * g[..., None, :]
-        new_key = g * (p_k[..., None] * k[..., None, :])
-        key_decay, value_decay = 1.0 - g, 1.0 - b
+        # Factors are multiplied while they are small, so that few large tensors are
+        # made: one for the decay, one for what is written, one for what is read.
+        written = phase[:, :, None, None] * (p_g * p_k)[:, None]
+        written = written[..., None] * (g * k)[:, None, :, None, :]
+        kept, value_decay = 1.0, 1.0 - b
         if keep:
-            key_decay = key_decay * keep[0][:, None, None, None]
-            value_decay = value_decay * keep[0][:, None, None]
-        keys = (
-            key_decay[:, None] * keys + phase[:, :, None, None, None] * new_key[:, None]
-        )
+            kept = keep[0][:, None, None]
+            value_decay = value_decay * kept
+            p_g, kept = p_g * kept, kept[..., None]
+        key_decay = kept - p_g[..., None] * g[..., None, :]
+        keys = key_decay[:, None] * keys + written
         values = (
             value_decay[:, None] * values + phase[:, :-1, None, None] * (b * v)[:, None]
         )

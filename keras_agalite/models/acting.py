@@ -53,7 +53,7 @@ def _jax(policy: Any, step: Any) -> Any:
 def _tensorflow(policy: Any, step: Any) -> Any:
     import tensorflow as tf
 
-    return tf.function(step, autograph=False, reduce_retracing=True)
+    return tf.function(step, autograph=False, reduce_retracing=True, jit_compile=True)
 
 
 def _torch(policy: Any, step: Any) -> Any:

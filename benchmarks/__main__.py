@@ -26,8 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--steps", type=int, default=128, help="of a sequence, to learn"
     )
     parser.add_argument("--rounds", type=int, help="default: by the work")
+    parser.add_argument(
+        "--calls", type=int, help="in a row in a round; default: 10 to act, 1 to learn"
+    )
     parser.add_argument("--forms", nargs="*", help="default: all")
-    parser.add_argument("--jit-compile", action="store_true", help="XLA on TensorFlow")
+    parser.add_argument(
+        "--jit-compile", action="store_true", help="learn: XLA on TensorFlow"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="scaling and recall: the plot"
@@ -67,15 +72,11 @@ def _act(options: Any) -> list[dict[str, Any]]:
         rows += _compare(
             options,
             "act",
-            {
-                name: lambda layer, batch=batch: act_work(
-                    layer, batch, options.jit_compile
-                )
-                for name in names
-            },
+            {name: lambda layer, batch=batch: act_work(layer, batch) for name in names},
             batch,
             1,
-            rounds=200 if batch < 64 else 60,
+            rounds=60 if batch < 64 else 30,
+            calls=10,
         )
     return rows
 
@@ -98,12 +99,19 @@ def _learn(options: Any) -> list[dict[str, Any]]:
             batch,
             options.steps,
             rounds=7,
+            calls=1,
         )
     return rows
 
 
 def _compare(
-    options: Any, work: str, makers: dict[str, Any], batch: int, steps: int, rounds: int
+    options: Any,
+    work: str,
+    makers: dict[str, Any],
+    batch: int,
+    steps: int,
+    rounds: int,
+    calls: int,
 ) -> list[dict[str, Any]]:
     """Times the forms of one work in interleaved rounds, once they are equal."""
     import keras
@@ -127,6 +135,7 @@ def _compare(
     times = interleave(
         works,
         rounds,
+        options.calls or calls,
         lambda: _progress(f"{work} batch {batch}: measuring", next(done), total),
     )
     _progress("", 0, 0)

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             name: Work(make(batch, step.sample(batch)), list, 0.0, None)
             for name, make in makers.items()
         }
-        times = interleave(works, options.rounds, lambda: None)
+        times = interleave(works, options.rounds, 10, lambda: None)
         medians = [statistics.median(ms) for ms in times.values()]
         ratio = median_ratio(times["act"], times["onnxruntime"])
         print(f"{batch:5}  {medians[0]:14.3f}  {medians[1]:6.3f}  {ratio:20.2f}")

@@ -43,10 +43,11 @@ def to_numpy(tensors: Any) -> list[np.ndarray]:
     return [ops.convert_to_numpy(x) for x in keras.tree.flatten(tensors)]
 
 
-def act_work(layer: Any, batch: int, jit_compile: bool = False) -> Work:
-    """One step, NumPy in and out, the state in the backend's tensors."""
+def act_work(layer: Any, batch: int) -> Work:
+    """One step, compiled as `policy.act` is, NumPy in and out, the state in the
+    backend's tensors."""
     inputs, start = sequences(batch, 1)
-    step, temporaries = _COMPILE_ACT[BACKEND](layer, inputs, start, jit_compile)
+    step, temporaries = _COMPILE_ACT[BACKEND](layer, inputs, start)
     held = [layer.initial_state(batch)]
 
     def run() -> np.ndarray:
@@ -73,7 +74,7 @@ def learn_work(layer: Any, batch: int, steps: int, jit_compile: bool = False) ->
     return Work(gradients, lambda: to_numpy(gradients()), seconds, temporaries())
 
 
-def _jax_act(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
+def _jax_act(layer: Any, inputs: Any, start: Any) -> Any:
     import jax
 
     variables = layer.variables
@@ -115,10 +116,10 @@ def _jax_learn(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
     )
 
 
-def _tensorflow_act(layer: Any, inputs: Any, start: Any, jit_compile: bool) -> Any:
+def _tensorflow_act(layer: Any, inputs: Any, start: Any) -> Any:
     import tensorflow as tf
 
-    @tf.function(autograph=False, jit_compile=jit_compile)
+    @tf.function(autograph=False, jit_compile=True)
     def step(inputs: Any, state: Any, start: Any) -> Any:
         return layer(inputs, initial_state=state, start=start)
 
@@ -150,7 +151,7 @@ def _tensorflow_learn(layer: Any, inputs: Any, start: Any, jit_compile: bool) ->
     return run, lambda: None
 
 
-def _torch_act(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
+def _torch_act(layer: Any, inputs: Any, start: Any) -> Any:
     import torch
 
     from keras_agalite.models.acting import trace_step
@@ -223,19 +224,30 @@ def check_equal(works: dict[str, Work]) -> float:
 
 
 def interleave(
-    works: dict[str, Work], rounds: int, tick: Callable[[], None]
+    works: dict[str, Work], rounds: int, calls: int, tick: Callable[[], None]
 ) -> dict[str, list[float]]:
-    """Milliseconds of each work, one of each a round, so that drift is shared."""
+    """Milliseconds of each work, in rounds, so that drift is shared.
+
+    In a round each work is called `calls` times in a row, and the median counts: who
+    acts in a loop finds its weights in the cache, where the call before left them.
+    """
     times: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work.run()
     for _ in range(rounds):
         for name, work in works.items():
-            begin = time.perf_counter()
-            work.run()
-            times[name].append(1e3 * (time.perf_counter() - begin))
+            times[name].append(median_ms(work.run, calls))
             tick()
     return times
+
+
+def median_ms(run: Callable[[], Any], calls: int) -> float:
+    times = []
+    for _ in range(calls):
+        begin = time.perf_counter()
+        run()
+        times.append(1e3 * (time.perf_counter() - begin))
+    return statistics.median(times)
 
 
 def median_ratio(of: list[float], over: list[float]) -> float:

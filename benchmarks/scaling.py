@@ -1,7 +1,5 @@
 """How time and memory grow: with an episode, with a sequence, with a batch."""
 
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ import keras
 import numpy as np
 
 from benchmarks.forms import make_form
-from benchmarks.measure import act_work, learn_work
+from benchmarks.measure import act_work, learn_work, median_ms
 
 EPISODE = (100, 1_000, 10_000, 100_000, 1_000_000)
 SEQUENCE = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -39,15 +37,6 @@ def _row(work: str, batch: int, steps: int, ms: float, temporaries: Any) -> Any:
     }
 
 
-def _median(run: Callable[[], Any], rounds: int) -> float:
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        run()
-        times.append(1e3 * (time.perf_counter() - begin))
-    return statistics.median(times)
-
-
 def _episode(progress: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
     """A step after so many steps of one episode, really taken."""
     layer = make_form("ours")
@@ -59,7 +48,7 @@ def _episode(progress: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
             taken += 1
             if taken % 1000 == 0:
                 progress("a step late in an episode", taken, EPISODE[-1])
-        rows.append(_row("episode", 1, steps, _median(work.run, 500), None))
+        rows.append(_row("episode", 1, steps, median_ms(work.run, 500), None))
         taken += 500
     return rows
 
@@ -69,7 +58,7 @@ def _sequence(progress: Callable[[str, int, int], None]) -> list[dict[str, Any]]
     for i, steps in enumerate(SEQUENCE):
         progress("forward and backward of a sequence", i, len(SEQUENCE))
         work = learn_work(make_form("ours"), 1, steps)
-        ms = _median(work.run, 3)
+        ms = median_ms(work.run, 3)
         rows.append(_row("sequence", 1, steps, ms, work.temporaries_bytes))
         for array in work.result():
             if not np.isfinite(array).all():
@@ -82,7 +71,7 @@ def _batch(progress: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
     for i, batch in enumerate(BATCH):
         progress("a step of a batch", i, len(BATCH))
         work = act_work(make_form("ours"), batch)
-        ms = _median(work.run, 30)
+        ms = median_ms(work.run, 30)
         rows.append(_row("batch", batch, 1, ms, work.temporaries_bytes))
     return rows
 

@@ -208,19 +208,19 @@ def agalite_attention(
         q, k, v, b, g, p_q, p_k, p_g, phase, *keep = inputs
         # Factors are multiplied while they are small, so that few large tensors are
         # made: one for the decay, one for what is written, one for what is read.
-        written = phase[:, :, None, None] * (p_g * p_k)[:, None]
-        written = written[..., None] * (g * k)[:, None, :, None, :]
+        written = phase[..., None, None] * ops.expand_dims(p_g * p_k, 1)
+        written = written[..., None] * ops.expand_dims(ops.expand_dims(g * k, 1), 3)
         kept, value_decay = 1.0, 1.0 - b
         if keep:
-            kept = keep[0][:, None, None]
+            kept = keep[0][..., None, None]
             value_decay = value_decay * kept
             p_g, kept = p_g * kept, kept[..., None]
-        key_decay = kept - p_g[..., None] * g[..., None, :]
-        keys = key_decay[:, None] * keys + written
-        values = (
-            value_decay[:, None] * values + phase[:, :-1, None, None] * (b * v)[:, None]
-        )
-        read = ops.sum(keys * (p_q[..., None] * q[..., None, :])[:, None], axis=(3, 4))
+        key_decay = kept - p_g[..., None] * ops.expand_dims(g, 2)
+        keys = ops.expand_dims(key_decay, 1) * keys + written
+        new_value = phase[:, :-1][..., None, None] * ops.expand_dims(b * v, 1)
+        values = ops.expand_dims(value_decay, 1) * values + new_value
+        asked = p_q[..., None] * ops.expand_dims(q, 2)
+        read = ops.sum(keys * ops.expand_dims(asked, 1), axis=(3, 4))
         weighted = read[:, :-1] * ops.cast(weights, dtype)[:, None]
         y = ops.sum(values * weighted[..., None], axis=1)
         return [keys, values], y / (scale * read[:, -1] + EPSILON)[..., None]

@@ -129,7 +129,7 @@ def _compare(
         works[name] = make(layers[name])
     has_textbook = {"ours", "textbook"} <= set(works)
     if has_textbook:
-        check_equal(works)
+        check_equal(works, steps)
     done = iter(range(1, 10**9))
     total = rounds * len(works)
     times = interleave(

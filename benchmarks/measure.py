@@ -205,8 +205,11 @@ _COMPILE_LEARN = {
 }
 
 
-def check_equal(works: dict[str, Work]) -> float:
+def check_equal(works: dict[str, Work], steps: int) -> float:
     """Raises a ValueError if `ours` and `textbook` do not compute the same.
+
+    The textbook's own rounding grows with the sequence: over 1,024 steps its gradients
+    are 2.6e-4 from float64's, ours 2e-6.
 
     Returns:
         The largest difference, relative to the norm of the array.
@@ -215,7 +218,7 @@ def check_equal(works: dict[str, Work]) -> float:
     worst = max(
         float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12)) for a, b in pairs
     )
-    if not worst < 1e-4:
+    if not worst < 1e-4 * max(1.0, steps / 128):
         raise ValueError(
             "No speed is reported of forms that compute different things. Received: "
             f"relative difference {worst:.1e} between ours and the textbook's"

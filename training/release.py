@@ -108,7 +108,7 @@ def card(folder: Path) -> str:
         _json(folder / "evaluation.json"),
     )
     recipe = load_recipe(folder / "recipe.toml")
-    arguments = _arguments(recipe.environment_arguments)
+    arguments = _in_brackets(recipe.environment_arguments)
     memory = config["memory"]
     many = ""
     if "training_seeds" in evaluation:
@@ -117,7 +117,7 @@ def card(folder: Path) -> str:
         f"# {folder.name}",
         "",
         f"A policy with the memory {memory['class']} "
-        f"({_arguments(memory['config'])}) for `{recipe.environment}` ({arguments}), "
+        f"({_arguments(memory['config'])}) for `{recipe.environment}`{arguments}, "
         f"{_parameters(folder):,} parameters.",
         "",
         "```python",
@@ -182,7 +182,7 @@ def _elsewhere(folder: Path) -> list[str]:
         environment = evaluation["environment"]
         arguments = evaluation["environment_arguments"]
         lines += [
-            f"In `{environment}`{f' ({_arguments(arguments)})' if arguments else ''}, "
+            f"In `{environment}`{_in_brackets(arguments)}, "
             f"{evaluation['episodes']} episodes, {evaluation['actions']} actions, "
             f"seeds from {evaluation['seed']}:",
             "",
@@ -253,7 +253,7 @@ def _row(folder: Path) -> str:
     success = evaluation.get("success_rate")
     cells = [
         f"[{folder.name}]({folder.name}/)",
-        f"{recipe.environment} ({_arguments(recipe.environment_arguments)})",
+        f"{recipe.environment}{_in_brackets(recipe.environment_arguments)}",
         config["memory"]["class"],
         f"{_parameters(folder):,}",
         "" if success is None else f"{success:.1%}",
@@ -279,6 +279,10 @@ def _parameters(folder: Path) -> int:
 
 def _arguments(arguments: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in arguments.items())
+
+
+def _in_brackets(arguments: dict[str, Any]) -> str:
+    return f" ({_arguments(arguments)})" if arguments else ""
 
 
 def _json(path: Path) -> Any:

@@ -239,6 +239,7 @@ def craftax(variant: str) -> Architecture:
 
 
 def minigrid_memory(size: int) -> Architecture:
+    """MiniGrid-Memory, with half the paper's blocks and widths."""
     random = "Random" if size == 17 else ""
     return Architecture(
         name=f"minigrid_memory_{size}",
@@ -246,7 +247,9 @@ def minigrid_memory(size: int) -> Architecture:
         observation_space=spaces.Box(0, 255, (7, 7, 3), np.uint8),
         action_space=spaces.Discrete(7),
         encoder=("GridEncoder", {"categories": [11, 6, 4], "units": 128}),
-        head_units=128,
+        head_units=64,
+        blocks=_SMALL,
+        hidden_dim=64,
     )
 
 

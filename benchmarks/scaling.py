@@ -99,6 +99,9 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
             mib = [row["temporaries_bytes"] / 2**20 for row in chosen]
             memory.loglog(x, mib, "s--", color="tab:orange")
             memory.set_ylabel("MiB of intermediates", color="tab:orange")
-    axes[0].set_ylim(bottom=min(r["median_ms"] for r in rows) / 3)
+    axes[0].set_yscale("linear")
+    axes[0].set_ylim(
+        0.0, 2.0 * max(r["median_ms"] for r in rows if r["work"] == "episode")
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)

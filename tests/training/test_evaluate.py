@@ -20,7 +20,11 @@ NAMES = sorted(
 
 
 # Their environments come with packages (make setup-environments).
-NEEDS = {"memory_chain_100": pytest.mark.environments("gymnax")}
+NEEDS = {
+    "memory_chain_100": pytest.mark.environments("gymnax"),
+    "minigrid_memory_7": pytest.mark.environments("minigrid"),
+    "minigrid_memory_9": pytest.mark.environments("minigrid"),
+}
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def _jax(policy: Any, step: Any) -> Any:
 def _tensorflow(policy: Any, step: Any) -> Any:
     import tensorflow as tf
 
+    # Each batch size is compiled when it is first seen, in about a second.
     return tf.function(step, autograph=False, reduce_retracing=True, jit_compile=True)
 
 

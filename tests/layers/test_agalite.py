@@ -104,11 +104,11 @@ def test_a_policy_of_the_papers_size_compiles_in_a_minute():
     layer.build((1, 128, 16))
     x = np.random.default_rng(0).normal(size=(1, 128, 16)).astype("float32")
 
-    begin = time.monotonic()
+    begin = time.process_time()
     _, grads = gradients(
         traced(lambda x: [layer(x)]), [x], layer.trainable_weights, options=None
     )
-    seconds = time.monotonic() - begin
+    seconds = time.process_time() - begin
 
     assert seconds < 60
     assert all(np.all(np.isfinite(g)) and np.any(g != 0) for g in grads)

@@ -42,7 +42,7 @@ def scan(step: Step, carry: Sequence[Any], xs: Sequence[Any]) -> tuple[Any, list
         after the last step.
     """
     if xs[0].shape[1] == 1:
-        carry, y = step(carry, [keras.ops.squeeze(x, 1) for x in xs])
+        carry, y = step(carry, [x[:, 0] for x in xs])
         return keras.ops.expand_dims(y, 1), list(carry)
     xs = [keras.ops.swapaxes(x, 0, 1) for x in xs]
     ys, carry = _implementation.scan(step, list(carry), xs, CHUNK_SIZE)

@@ -20,8 +20,8 @@ class GatedBlock(Block, abc.ABC):
         y = gate(h, relu(W_2 relu(W_1 LN(h))))
 
     A subclass makes the layers of its attention between `super().__init__` and
-    `add_feedforward`, sets `state_size`, and writes `build_attention` and `attend`
-    (or `call`), in which it normalises with `attention_norm`.
+    `add_feedforward`, sets `state_size`, and writes `build_attention` and `attend`,
+    in which it normalises with `attention_norm`.
     """
 
     embedding_activation: str | None = "relu"
@@ -82,18 +82,22 @@ class GatedBlock(Block, abc.ABC):
     def build_attention(self, shape: Any) -> None:
         """Builds the layers of the attention for inputs of this shape."""
 
-    def attend(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
+    @abc.abstractmethod
+    def attend(self, x: Any, state: Any, start: Any, mask: Any) -> tuple[Any, Any]:
         """Returns what the heads read, `(batch, time, heads, head_dim)`, and a
-        state."""
-        raise NotImplementedError
+        state. Takes what the cell gives to all its blocks, too, if there is such."""
 
-    def call(self, inputs: Any, state: Any, start: Any = None, mask: Any = None) -> Any:
-        x = self.embed(inputs)
-        attended, state = self.attend(x, state, start, mask)
+    def call(
+        self,
+        inputs: Any,
+        state: Any,
+        start: Any = None,
+        mask: Any = None,
+        **shared: Any,
+    ) -> Any:
+        x = inputs if self.embedding is None else self.embedding(inputs)
+        attended, state = self.attend(x, state, start, mask, **shared)
         return self.update(x, attended), state
-
-    def embed(self, inputs: Any) -> Any:
-        return inputs if self.embedding is None else self.embedding(inputs)
 
     def update(self, x: Any, attended: Any) -> Any:
         """Gates the attention, then the feed-forward into the stream."""

@@ -65,15 +65,9 @@ class GTrXLBlock(GatedBlock):
         self.key_value_projection.build(shape)
         self.position_projection.build(shape[1:])
 
-    def call(
-        self,
-        inputs: Any,
-        state: Any,
-        start: Any = None,
-        mask: Any = None,
-        biases: Any = None,
+    def attend(
+        self, x: Any, state: Any, start: Any, mask: Any, biases: Any = None
     ) -> Any:
-        x = self.embed(inputs)
         memory = ops.reshape(state[:, :-1], (-1, self.memory_length, self.hidden_dim))
         if not self.sliding_window:
             memory = ops.stop_gradient(memory)
@@ -97,7 +91,7 @@ class GTrXLBlock(GatedBlock):
         items = ops.reshape(items, (-1, self.state_size - 1))
         seen = ops.cast(episode == number[:, -1:], state.dtype)
         state = ops.concatenate([items, ops.sum(seen, axis=1, keepdims=True)], axis=1)
-        return self.update(x, attended), state
+        return attended, state
 
     def attend_to(self, x: Any, items: Any, episode: Any, biases: Any) -> Any:
         """Attends from the tokens x to the items: the memory, then x."""

@@ -4,6 +4,7 @@ The parameters of a distribution are one tensor, `(..., num_parameters)`. Action
 are drawn with NumPy, so that every backend chooses the same ones.
 """
 
+import abc
 import math
 from typing import Any
 
@@ -16,7 +17,7 @@ from keras import ops
 from keras_agalite.layers.gru_gate import orthogonal
 
 
-class ActionHead(keras.layers.Layer):
+class ActionHead(keras.layers.Layer, abc.ABC):
     """Base of the action heads: one hidden layer, then the parameters.
 
     Args:
@@ -58,14 +59,15 @@ class ActionHead(keras.layers.Layer):
     def call(self, features: Any) -> Any:
         return ops.cast(self.output_layer(self.hidden(features)), "float32")
 
+    @abc.abstractmethod
     def sample(self, parameters: np.ndarray, noise: np.random.Generator) -> np.ndarray:
         """Draws actions for parameters `(batch, num_parameters)`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def mode(self, parameters: np.ndarray) -> np.ndarray:
         """The most likely actions for parameters `(batch, num_parameters)`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def choose(self, parameters: Any, noise: Any) -> Any:
         """Draws actions inside a compiled program, from noise that is given.
 
@@ -78,23 +80,22 @@ class ActionHead(keras.layers.Layer):
             Actions whose `log_prob` is that of the draw; `clip` makes them the
             environment's.
         """
-        raise NotImplementedError
 
     def clip(self, actions: Any) -> Any:
         """The actions in the bounds of the action space."""
         return actions
 
+    @abc.abstractmethod
     def most_likely(self, parameters: Any) -> Any:
         """What `mode` gives, of the shape `(batch, num_parameters)`, for tensors."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def log_prob(self, parameters: Any, actions: Any) -> Any:
         """Log-probability (density) of actions, of shape `(...)`, differentiable."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def entropy(self, parameters: Any) -> Any:
         """Entropy in nats, of shape `(...)`, differentiable."""
-        raise NotImplementedError
 
 
 def mlp(

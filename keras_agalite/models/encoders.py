@@ -1,5 +1,6 @@
 """Encoders: observations of one time step to features."""
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
@@ -183,7 +184,7 @@ class GridEncoder(Encoder):
         }
 
 
-class ImageEncoder(Encoder):
+class ImageEncoder(Encoder, abc.ABC):
     """Base of the image encoders: one image, and any other parts beside it.
 
     The image goes through `trunk` and a dense layer; the features of the other
@@ -204,11 +205,13 @@ class ImageEncoder(Encoder):
         self.output_size = units + sum(feature_size(space) for space in others)
         self.output_layer = self.dense(units, "relu")
 
+    @abc.abstractmethod
     def trunk(self, x: Any) -> Any:
-        raise NotImplementedError
+        """The image's features, `(n, height, width, channels)`, of whatever size."""
 
+    @abc.abstractmethod
     def build_trunk(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        raise NotImplementedError
+        """Builds the layers of the trunk; returns the shape of what it gives."""
 
     def build(self, observation_shape: Any = None) -> None:
         _, *shape = self.build_trunk((None, *self.image_space.shape))

@@ -50,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ["JAX_PLATFORMS"] = "cpu"
+    import keras
+
+    keras.utils.set_random_seed(0)
     try:
         rows = _WORKS[options.work](options)
     except ValueError as error:

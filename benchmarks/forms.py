@@ -157,7 +157,6 @@ def make_form(name: str, **arguments: Any) -> Any:
         **arguments: Arguments of `AGaLiTe`; the paper's by default. The other
             memories take their own paper's setting or AGaLiTe's number of weights.
     """
-    keras.utils.set_random_seed(0)
     if name.startswith("gtrxl"):
         layer = GTrXL(memory_length=int(name.split("_")[1]), return_state=True)
     elif name == "galite":

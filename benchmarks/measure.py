@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from benchmarks.forms import FEATURES
+from keras_agalite.models.acting import COMPILERS
 
 BACKEND = keras.backend.backend()
 
@@ -47,11 +48,16 @@ def act_work(layer: Any, batch: int) -> Work:
     """One step, compiled as `policy.act` is, NumPy in and out, the state in the
     backend's tensors."""
     inputs, start = sequences(batch, 1)
-    step, temporaries = _COMPILE_ACT[BACKEND](layer, inputs, start)
+
+    def step(inputs: Any, state: Any, start: Any) -> Any:
+        outputs, *state = layer(inputs, initial_state=state, start=start)
+        return outputs, state
+
+    compiled = COMPILERS[BACKEND](layer, step)
     held = [layer.initial_state(batch)]
 
     def run() -> np.ndarray:
-        outputs, *held[0] = step(inputs, held[0], start)
+        outputs, held[0] = compiled(inputs, held[0], start)
         return np.asarray(ops.convert_to_numpy(outputs))
 
     def result() -> list[np.ndarray]:
@@ -61,7 +67,11 @@ def act_work(layer: Any, batch: int) -> Work:
     begin = time.perf_counter()
     run()
     seconds = time.perf_counter() - begin
-    return Work(run, result, seconds, temporaries())
+    temporaries = None
+    if BACKEND == "jax":
+        pure, weights = _jax_function(layer.variables, step)
+        temporaries = _jax_temporaries(pure, weights, inputs, held[0], start)
+    return Work(run, result, seconds, temporaries)
 
 
 def learn_work(layer: Any, batch: int, steps: int, jit_compile: bool = False) -> Work:
@@ -74,56 +84,36 @@ def learn_work(layer: Any, batch: int, steps: int, jit_compile: bool = False) ->
     return Work(gradients, lambda: to_numpy(gradients()), seconds, temporaries())
 
 
-def _jax_act(layer: Any, inputs: Any, start: Any) -> Any:
-    import jax
+def _jax_function(variables: Any, function: Any) -> Any:
+    """A pure function of the weights and the arguments, and the weights."""
 
-    variables = layer.variables
-
-    @jax.jit
-    def step(weights: Any, inputs: Any, state: Any, start: Any) -> Any:
+    def pure(weights: Any, *arguments: Any) -> Any:
         with keras.StatelessScope(list(zip(variables, weights, strict=True))):
-            return layer(inputs, initial_state=state, start=start)
+            return function(*arguments)
 
-    weights = [v.value for v in variables]
-
-    def temporaries() -> int:
-        state = layer.initial_state(len(inputs))
-        return _jax_temporaries(step, weights, inputs, state, start)
-
-    return lambda *arguments: step(weights, *arguments), temporaries
+    return pure, [v.value for v in variables]
 
 
 def _jax_temporaries(function: Any, *arguments: Any) -> int:
-    analysis = function.lower(*arguments).compile().memory_analysis()
+    import jax
+
+    analysis = jax.jit(function).lower(*arguments).compile().memory_analysis()
     return int(analysis.temp_size_in_bytes)
 
 
 def _jax_learn(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
     import jax
 
-    variables = layer.trainable_variables
-
-    def loss(weights: Any, inputs: Any, start: Any) -> Any:
-        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
-            outputs, *_ = layer(inputs, start=start)
+    def loss(inputs: Any, start: Any) -> Any:
+        outputs, *_ = layer(inputs, start=start)
         return ops.sum(ops.square(outputs))
 
-    function = jax.jit(jax.grad(loss))
-    arguments = [v.value for v in variables], inputs, start
+    pure, weights = _jax_function(layer.trainable_variables, loss)
+    function = jax.jit(jax.grad(pure))
     return (
-        lambda: jax.block_until_ready(function(*arguments)),
-        lambda: _jax_temporaries(function, *arguments),
+        lambda: jax.block_until_ready(function(weights, inputs, start)),
+        lambda: _jax_temporaries(function, weights, inputs, start),
     )
-
-
-def _tensorflow_act(layer: Any, inputs: Any, start: Any) -> Any:
-    import tensorflow as tf
-
-    @tf.function(autograph=False, jit_compile=True)
-    def step(inputs: Any, state: Any, start: Any) -> Any:
-        return layer(inputs, initial_state=state, start=start)
-
-    return step, lambda: None
 
 
 def _tensorflow_learn(layer: Any, inputs: Any, start: Any, jit_compile: bool) -> Any:
@@ -147,25 +137,6 @@ def _tensorflow_learn(layer: Any, inputs: Any, start: Any, jit_compile: bool) ->
         for gradient in gradients:
             gradient.numpy()
         return gradients
-
-    return run, lambda: None
-
-
-def _torch_act(layer: Any, inputs: Any, start: Any) -> Any:
-    import torch
-
-    from keras_agalite.models.acting import trace_step
-
-    def step(inputs: Any, state: Any, start: Any) -> Any:
-        outputs, *state = layer(inputs, initial_state=state, start=start)
-        return outputs, state
-
-    traced = trace_step(layer.variables, step)
-
-    def run(inputs: Any, state: Any, start: Any) -> Any:
-        with torch.no_grad():
-            outputs, state = traced(inputs, state, start)
-        return outputs, *state
 
     return run, lambda: None
 
@@ -197,7 +168,6 @@ def _torch_learn(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
     return run, temporaries
 
 
-_COMPILE_ACT = {"jax": _jax_act, "tensorflow": _tensorflow_act, "torch": _torch_act}
 _COMPILE_LEARN = {
     "jax": _jax_learn,
     "tensorflow": _tensorflow_learn,
@@ -208,8 +178,9 @@ _COMPILE_LEARN = {
 def check_equal(works: dict[str, Work], steps: int) -> float:
     """Raises a ValueError if `ours` and `textbook` do not compute the same.
 
-    The textbook's own rounding grows with the sequence: over 1,024 steps its gradients
-    are 2.6e-4 from float64's, ours 2e-6.
+    The more tokens, the likelier one ReLU stands at its kink, where rounding chooses
+    the side of its gradient: up to 3e-4 of a weight's gradient was seen over 8 x 1,024
+    tokens, in either form. More is therefore allowed of longer sequences.
 
     Returns:
         The largest difference, relative to the norm of the array.

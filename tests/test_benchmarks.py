@@ -1,11 +1,13 @@
 """The benchmark compares forms that compute the same; memory and traces stay small."""
 
 import json
+import sys
 
 import keras
 import numpy as np
 import pytest
 
+import benchmarks.backends
 import benchmarks.measure
 from benchmarks.__main__ import main
 from benchmarks.forms import make_form
@@ -42,8 +44,6 @@ def test_no_speed_is_told_of_forms_that_differ(tmp_path, monkeypatch, capsys):
     def other_weights(name):
         layer = make_form(name)
         layer.set_weights = lambda weights: None
-        if name == "textbook":
-            layer.weights[0].assign(-layer.weights[0])
         return layer
 
     monkeypatch.setattr("benchmarks.forms.make_form", other_weights)
@@ -100,3 +100,29 @@ def test_the_measure_sees_a_difference():
     assert benchmarks.measure.check_equal({"ours": work, "textbook": work}, 1) == 0.0
     with pytest.raises(ValueError, match="relative difference 2"):
         benchmarks.measure.check_equal({"ours": work, "textbook": other}, 1)
+    # Over 1,024 steps some ReLU stands at its kink.
+    benchmarks.measure.check_equal({"ours": work, "textbook": other}, 1024)
+    wrong = work._replace(result=lambda: [np.ones(3) * (1 + 1e-3)])
+    with pytest.raises(ValueError, match="relative difference 1"):
+        benchmarks.measure.check_equal({"ours": work, "textbook": wrong}, 1024)
+
+
+def test_each_form_is_called_as_often_in_each_round():
+    called = []
+    works = {
+        name: benchmarks.measure.Work(
+            lambda name=name: called.append(name), *[None] * 3
+        )
+        for name in ("ours", "textbook")
+    }
+    times = benchmarks.measure.interleave(works, 3, 4, lambda: None)
+    one_round = ["ours"] * 4 + ["textbook"] * 4
+    assert called == ["ours", "textbook", *one_round * 3]
+    assert {name: len(rounds) for name, rounds in times.items()} == {
+        "ours": 3,
+        "textbook": 3,
+    }
+
+
+def test_a_backend_is_measured_in_a_process_of_its_own():
+    assert benchmarks.backends.measure(BACKEND, sys.executable, "act", ["1"])[0] > 0

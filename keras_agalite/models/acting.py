@@ -24,7 +24,7 @@ def compile_step(policy: Any) -> Callable[[Any, Any, Any], Any]:
         out, state = policy(observation, state, ops.expand_dims(start, 1))
         return out.logits[:, 0], out.value[:, 0], state
 
-    compiled = _COMPILERS[keras.backend.backend()](policy, step)
+    compiled = COMPILERS[keras.backend.backend()](policy, step)
 
     def run(observation: Any, state: Any, start: Any) -> Any:
         logits, value, state = compiled(observation, state, start)
@@ -58,16 +58,10 @@ def _tensorflow(policy: Any, step: Any) -> Any:
 
 
 def _torch(policy: Any, step: Any) -> Any:
-    return trace_step(policy.variables, step)
-
-
-def trace_step(variables: Any, step: Any) -> Any:
-    """A traced torch graph for each batch size, with the weights as inputs.
-
-    `step(observation, state, start)` returns tensors, the state last.
-    """
+    """A traced graph for each batch size, with the weights as inputs."""
     import torch
 
+    variables = policy.variables
     graphs: dict[Any, Any] = {}
 
     def compiled(*inputs: Any) -> Any:
@@ -106,4 +100,6 @@ def trace_step(variables: Any, step: Any) -> Any:
     return compiled
 
 
-_COMPILERS = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}
+# Each takes a layer, whose weights are read anew at each call, and a function of an
+# observation, a state and starts that returns tensors, the state last.
+COMPILERS = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}

@@ -10,6 +10,7 @@ from keras import tree
 
 from keras_agalite.layers import GRU, MemoryRNN
 from keras_agalite.models import MemoryPolicy, MLPEncoder, ResNetEncoder
+from keras_agalite.models.acting import COMPILERS
 from tests.helpers import BACKEND, compiled, gradients, random_starts, to_numpy
 from tests.models.conftest import (
     ACTION_SPACES,
@@ -287,6 +288,14 @@ def test_a_step_is_traced_once(policy, traces):
     policy.act(policy.sample_observation(3).tolist(), state, deterministic=True)
 
     assert len(traces) == 1
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA is optional there alone")
+def test_tensorflow_acts_with_xla():
+    step = COMPILERS["tensorflow"](None, lambda x, state, start: (x + 1.0, state))
+    arguments = [keras.ops.ones(3)] * 3
+    # Raises a ValueError for a function without XLA.
+    assert "HloModule" in step.experimental_get_compiler_ir(*arguments)(stage="hlo")
 
 
 def test_the_batch_size_may_change(policy, traces):

@@ -22,6 +22,7 @@ NAMES = sorted(
 # Their environments come with packages (make setup-environments).
 NEEDS = {
     "memory_chain_100": pytest.mark.environments("gymnax"),
+    "minigrid_memory_11": pytest.mark.environments("minigrid"),
     "minigrid_memory_7": pytest.mark.environments("minigrid"),
     "minigrid_memory_9": pytest.mark.environments("minigrid"),
 }

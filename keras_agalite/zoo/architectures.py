@@ -141,9 +141,9 @@ def _pixels(size: int) -> spaces.Box:
 
 
 def tmaze(corridor_length: int) -> Architecture:
-    """T-Maze; up to a corridor of 50 with half the paper's blocks and widths."""
+    """T-Maze; up to a corridor of 200 with half the paper's blocks and widths."""
     bits = max(8, (corridor_length - 1).bit_length())
-    small = corridor_length <= 50
+    small = corridor_length <= 200
     return Architecture(
         name=f"tmaze_{corridor_length}",
         environment="keras_agalite/TMaze-v0",

@@ -69,8 +69,7 @@ def act_work(layer: Any, batch: int) -> Work:
     seconds = time.perf_counter() - begin
     temporaries = None
     if BACKEND == "jax":
-        pure, weights = _jax_function(layer.variables, step)
-        temporaries = _jax_temporaries(pure, weights, inputs, held[0], start)
+        temporaries = _jax_act_temporaries(layer, inputs, held[0], start)
     return Work(run, result, seconds, temporaries)
 
 
@@ -84,35 +83,39 @@ def learn_work(layer: Any, batch: int, steps: int, jit_compile: bool = False) ->
     return Work(gradients, lambda: to_numpy(gradients()), seconds, temporaries())
 
 
-def _jax_function(variables: Any, function: Any) -> Any:
-    """A pure function of the weights and the arguments, and the weights."""
-
-    def pure(weights: Any, *arguments: Any) -> Any:
-        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
-            return function(*arguments)
-
-    return pure, [v.value for v in variables]
+def _jax_weights(layer: Any) -> tuple[list[Any], list[Any]]:
+    """The first arguments of `stateless_call`."""
+    both = layer.trainable_variables, layer.non_trainable_variables
+    return tuple([v.value for v in variables] for variables in both)
 
 
 def _jax_temporaries(function: Any, *arguments: Any) -> int:
+    analysis = function.lower(*arguments).compile().memory_analysis()
+    return int(analysis.temp_size_in_bytes)
+
+
+def _jax_act_temporaries(layer: Any, inputs: Any, state: Any, start: Any) -> int:
     import jax
 
-    analysis = jax.jit(function).lower(*arguments).compile().memory_analysis()
-    return int(analysis.temp_size_in_bytes)
+    def step(weights: Any, inputs: Any, state: Any, start: Any) -> Any:
+        return layer.stateless_call(*weights, inputs, initial_state=state, start=start)
+
+    weights = _jax_weights(layer)
+    return _jax_temporaries(jax.jit(step), weights, inputs, state, start)
 
 
 def _jax_learn(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
     import jax
 
-    def loss(inputs: Any, start: Any) -> Any:
-        outputs, *_ = layer(inputs, start=start)
+    def loss(weights: Any, rest: Any, inputs: Any, start: Any) -> Any:
+        (outputs, *_), _ = layer.stateless_call(weights, rest, inputs, start=start)
         return ops.sum(ops.square(outputs))
 
-    pure, weights = _jax_function(layer.trainable_variables, loss)
-    function = jax.jit(jax.grad(pure))
+    function = jax.jit(jax.grad(loss))
+    arguments = *_jax_weights(layer), inputs, start
     return (
-        lambda: jax.block_until_ready(function(weights, inputs, start)),
-        lambda: _jax_temporaries(function, weights, inputs, start),
+        lambda: jax.block_until_ready(function(*arguments)),
+        lambda: _jax_temporaries(function, *arguments),
     )
 
 

@@ -67,7 +67,7 @@ class GTrXLBlock(GatedBlock):
 
     def attend(
         self, x: Any, state: Any, start: Any, mask: Any, biases: Any = None
-    ) -> Any:
+    ) -> tuple[Any, Any]:
         memory = ops.reshape(state[:, :-1], (-1, self.memory_length, self.hidden_dim))
         if not self.sliding_window:
             memory = ops.stop_gradient(memory)

@@ -1,6 +1,5 @@
 """Functional environments: their protocol, their worlds, and what they equal."""
 
-import importlib
 import os
 import re
 import subprocess
@@ -33,17 +32,6 @@ from keras_agalite.environments.registry import NAMES  # noqa: E402
 GYMNAX = pytest.mark.environments("gymnax")
 CRAFTAX = pytest.mark.environments("craftax")
 MAZES = [name for name in NAMES if name.startswith("fast_memory_maze")]
-MAZE = "keras_agalite.environments.functional.memory_maze"
-
-
-def has_maze():
-    try:
-        return hasattr(importlib.import_module(MAZE), "MemoryMaze")
-    except ImportError:
-        return False
-
-
-WITH_MAZE = pytest.mark.skipif(not has_maze(), reason="there is no functional maze")
 # Name -> arguments; a compilation costs seconds, so one of a family stands for it.
 CASES = {
     "tmaze_5": {},
@@ -629,7 +617,6 @@ class TestMakeFunctional:
         assert str(error.value).endswith(command)
 
 
-@WITH_MAZE
 @pytest.mark.environments("memory_maze")
 @pytest.mark.parametrize("name", MAZES)
 def test_the_fast_maze_has_the_spaces_of_memory_maze(name):

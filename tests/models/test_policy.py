@@ -291,11 +291,20 @@ def test_a_step_is_traced_once(policy, traces):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA is optional there alone")
-def test_tensorflow_acts_with_xla():
-    step = COMPILERS["tensorflow"](None, lambda x, state, start: (x + 1.0, state))
-    arguments = [keras.ops.ones(3)] * 3
+def test_tensorflow_acts_with_xla(policy, traces, monkeypatch):
+    compiled = []
+
+    def compiler(*arguments, make=COMPILERS["tensorflow"]):
+        compiled.append(make(*arguments))
+        return compiled[-1]
+
+    monkeypatch.setitem(COMPILERS, "tensorflow", compiler)
+    inputs = policy.sample_observation(2), policy.initial_state(2), np.zeros(2, bool)
+    policy.act(*inputs)
+    assert len(traces) == 1
     # Raises a ValueError for a function without XLA.
-    assert "HloModule" in step.experimental_get_compiler_ir(*arguments)(stage="hlo")
+    ir = compiled[0].experimental_get_compiler_ir
+    assert "HloModule" in ir(*tree.map_structure(keras.ops.convert_to_tensor, inputs))()
 
 
 def test_the_batch_size_may_change(policy, traces):

@@ -58,7 +58,17 @@ def test_sampled_episodes_repeat_with_their_seed(tmp_path):
     assert results[0]["seed"] != results[2]["seed"]
 
 
-def test_a_memory_that_is_emptied_guesses(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("tmaze_10", 0.75),
+        ("tmaze_100", 0.75),
+        ("tmaze_200", 0.75),
+        # It walks on for ever.
+        pytest.param("minigrid_memory_11", 0.0, marks=NEEDS["minigrid_memory_11"]),
+    ],
+)
+def test_a_memory_that_is_emptied_guesses(name, most, tmp_path, monkeypatch):
     """The score is the memory's: without it the same weights are at chance."""
     import keras_agalite
 
@@ -70,8 +80,8 @@ def test_a_memory_that_is_emptied_guesses(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keras_agalite.MemoryPolicy, "act", forgetful)
     file = tmp_path / "evaluation.json"
-    assert main(["evaluate", "tmaze_10", "--episodes", "60", "--json", str(file)]) == 0
-    assert json.loads(file.read_text())["success_rate"] < 0.75
+    assert main(["evaluate", name, "--episodes", "60", "--json", str(file)]) == 0
+    assert json.loads(file.read_text())["success_rate"] <= most
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ class TMaze(FunctionalEnv):
         )
         return state, reward, terminated, {"success": success}
 
-    def teacher(self, state: TMazeState) -> Any:
+    def teacher_action(self, state: TMazeState) -> Any:
         """Straight on, and at the junction to the goal."""
         junction = state.position == self.corridor_length - 1
         return jnp.where(junction, state.goal, tmaze.RIGHT)

@@ -20,12 +20,12 @@ from keras_agalite.environments.functional.memory_maze.motion import CELL, Body,
 from keras_agalite.environments.functional.memory_maze.scripted import scripted_action
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 
-# Worlds drawn at once on a device; on a CPU it is one, which fits its cache.
+# Images drawn at once on a device; on a CPU it is one, which fits its cache.
 CHUNK = 1024
 
 
 class MemoryMazeState(NamedTuple):
-    """One world.
+    """The state of one maze.
 
     Attributes:
         body: The walker.
@@ -174,7 +174,7 @@ class MemoryMaze(FunctionalEnv):
         state = state._replace(body=body, target=target)
         return state, found.astype(jnp.float32), jnp.bool_(False), {}
 
-    def teacher(self, state: MemoryMazeState) -> Any:
+    def teacher_action(self, state: MemoryMazeState) -> Any:
         """The scripted player's action."""
         return self.scripted_action(state, self.teacher_looks_ahead)
 
@@ -213,7 +213,7 @@ class MemoryMaze(FunctionalEnv):
         return images.finish(total, samples, states.target)
 
     def scene(self, state: MemoryMazeState) -> images.Scene:
-        """What the camera of a world sees, in cells."""
+        """What the camera of a maze sees, in cells."""
         body, middle = state.body, self.cells / 2
         cos, sin = jnp.cos(body.heading), jnp.sin(body.heading)
         x, y = body.x + camera.AHEAD * cos, body.y + camera.AHEAD * sin

@@ -6,6 +6,7 @@ from keras_agalite.environments.catalog import REQUIREMENTS
 
 
 def is_installed(module: str) -> bool:
+    """Whether a module could be imported, without importing it."""
     return importlib.util.find_spec(module) is not None
 
 

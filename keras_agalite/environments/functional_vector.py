@@ -19,6 +19,7 @@ AUTORESET = getattr(gymnasium.vector, "AutoresetMode", None)
 
 
 def check_num_envs(num_envs: int) -> None:
+    """Raises a ValueError unless the number of environments is positive."""
     if num_envs < 1:
         raise ValueError(f"`num_envs` must be at least 1. Received: {num_envs=}")
 

@@ -56,6 +56,11 @@ class MuJoCoPositions(gymnasium.ObservationWrapper[Any, Any, Any]):
     Raises:
         ValueError: If the environment is none of these; at a step, if the action has
             another shape or a number in it is not finite.
+
+    Example:
+        >>> env = MuJoCoPositions(gymnasium.make("HalfCheetah-v5"))
+        >>> env.observation_space.shape
+        (8,)
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:

@@ -71,6 +71,10 @@ class POPGym(gymnasium.Env[Any, Any]):
         ImportError: If popgym is not installed; the message has the pip command.
         ValueError: If there is no such task, or `render_mode` is not None; at a step,
             if the action is illegal.
+
+    Example:
+        >>> env = POPGym("AutoencodeEasy")
+        >>> observation, _ = env.reset(seed=0)
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -111,3 +115,6 @@ class POPGym(gymnasium.Env[Any, Any]):
         observation, reward, terminated, truncated, _ = self.env.step(action)
         ends = bool(terminated), bool(truncated)
         return self._observe(observation), float(reward), *ends, {}
+
+    def render(self) -> None:
+        """Gives None: POPGym draws nothing."""

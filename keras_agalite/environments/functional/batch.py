@@ -53,6 +53,12 @@ def reset_envs(env: FunctionalEnv, keys: Any) -> EnvStates:
 
     Returns:
         The states of the batch.
+
+    Example:
+        >>> keys = jax.random.split(jax.random.key(0), 4)
+        >>> states = functional.reset_envs(functional.TMaze(), keys)
+        >>> states.start.shape
+        (4,)
     """
     number = len(keys)
     no = jnp.zeros(number, bool)

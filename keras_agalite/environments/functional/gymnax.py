@@ -135,6 +135,12 @@ class MemoryChain(Gymnax):
     Raises:
         ImportError: If gymnax is not installed; the message has the pip command.
         ValueError: If one of them is not an integer of at least 1.
+
+    Example:
+        >>> envs = keras_agalite.environments.make_vec(
+        ...     "memory_chain", 64, memory_length=100
+        ... )
+        >>> observations, _ = envs.reset(seed=0)  # float32 of shape (64, 3)
     """
 
     def __init__(self, memory_length: int = 5, num_bits: int = 1) -> None:

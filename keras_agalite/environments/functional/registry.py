@@ -56,6 +56,17 @@ def make_functional(
 
 
 def has_functional(name: str) -> bool:
-    """Whether `make_functional` knows the name."""
+    """Whether `make_functional` knows a name.
+
+    Args:
+        name: Any name; what is known of it is the catalog's, so nothing is imported.
+
+    Returns:
+        A bool.
+
+    Example:
+        >>> has_functional("tmaze_10"), has_functional("memory_maze_9x9")
+        (True, False)
+    """
     found = catalog.resolve(name)
     return found is not None and found[0].functional is not None

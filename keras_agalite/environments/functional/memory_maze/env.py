@@ -49,6 +49,9 @@ class MemoryMaze(FunctionalEnv):
     for its walker, and its images but for rounding and filtering.
     docs/memory_maze.md has what was measured.
 
+    Observation: uint8 of shape `(64, 64, 3)`, or a dict of it and of positions.
+    Actions: the six of memory-maze.
+
     Args:
         size: "9x9", "11x11", "13x13" or "15x15".
         num_layouts: Number of layouts in the pool; an episode draws one of them.
@@ -61,14 +64,18 @@ class MemoryMaze(FunctionalEnv):
         global_observables: Whether positions are observed too, as those of
             memory-maze's argument of this name, in float32. The observation is then a
             dict; the image has the key `image`.
-        teacher_looks_ahead: Whether the teacher, who sees the whole maze, walks on to
-            places in view alone, or goes the shortest way.
+        teacher_looks_ahead: Whether the teacher, which sees the whole maze, walks on
+            to places in view alone, or goes the shortest way.
         layouts: A pool to use instead of one that is made.
         atlas: Textures to use instead of labmaze's.
 
     Raises:
         ImportError: If labmaze or Pillow is missing; the message has the pip command.
         ValueError: If an argument is none of those.
+
+    Example:
+        >>> envs = keras_agalite.environments.make_vec("fast_memory_maze_9x9", 64)
+        >>> observations, _ = envs.reset(seed=0)  # uint8 of shape (64, 64, 64, 3)
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from gymnasium import spaces
 def check_render_mode(render_mode: Any, modes: Sequence[str]) -> None:
     """Raises a ValueError unless `render_mode` is None or one of `modes`."""
     if render_mode is not None and render_mode not in modes:
-        legal = " or ".join(["None", *map(repr, modes)])
+        legal = "one of None, " + ", ".join(map(repr, modes)) if modes else "None"
         raise ValueError(
             f"`render_mode` must be {legal}. Received: render_mode={render_mode!r}"
         )

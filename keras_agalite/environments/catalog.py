@@ -126,7 +126,8 @@ class EnvironmentInfo(NamedTuple):
             pattern += re.escape(text)
             if field is not None:
                 pattern += rf"(?P<{field}>{'[0-9]+' if kind == 'd' else '.+'})"
-                numbers += [field] * (kind == "d")
+                if kind == "d":
+                    numbers.append(field)
         match = re.fullmatch(pattern, name)
         if match is None:
             return None
@@ -178,40 +179,42 @@ ENVIRONMENTS = (
         )
         for size, steps in MEMORY_MAZE_STEPS.items()
     ),
-    *(
-        EnvironmentInfo(
-            name,
-            id_suffix,
-            entry_point,
-            max_episode_steps=steps,
-            arguments=arguments,
-            requirement="memory_gym",
-        )
-        for name, id_suffix, entry_point, steps, arguments in (
-            (
-                "mystery_path_grid",
-                "MysteryPath-Grid-v0",
-                "mystery_path:MysteryPath",
-                128,
-                {"grid": True},
-            ),
-            ("mystery_path", "MysteryPath-v0", "mystery_path:MysteryPath", 512, {}),
-            (
-                "mortar_mayhem_grid",
-                "MortarMayhem-Grid-v0",
-                "mortar_mayhem:MortarMayhem",
-                119,
-                {"grid": True},
-            ),
-            ("mortar_mayhem", "MortarMayhem-v0", "mortar_mayhem:MortarMayhem", 275, {}),
-            (
-                "searing_spotlights",
-                "SearingSpotlights-v0",
-                "searing_spotlights:SearingSpotlights",
-                256,
-                {},
-            ),
-        )
+    EnvironmentInfo(
+        "mystery_path_grid",
+        "MysteryPath-Grid-v0",
+        "mystery_path:MysteryPath",
+        max_episode_steps=128,
+        arguments={"grid": True},
+        requirement="memory_gym",
+    ),
+    EnvironmentInfo(
+        "mystery_path",
+        "MysteryPath-v0",
+        "mystery_path:MysteryPath",
+        max_episode_steps=512,
+        requirement="memory_gym",
+    ),
+    EnvironmentInfo(
+        "mortar_mayhem_grid",
+        "MortarMayhem-Grid-v0",
+        "mortar_mayhem:MortarMayhem",
+        max_episode_steps=119,
+        arguments={"grid": True},
+        requirement="memory_gym",
+    ),
+    EnvironmentInfo(
+        "mortar_mayhem",
+        "MortarMayhem-v0",
+        "mortar_mayhem:MortarMayhem",
+        max_episode_steps=275,
+        requirement="memory_gym",
+    ),
+    EnvironmentInfo(
+        "searing_spotlights",
+        "SearingSpotlights-v0",
+        "searing_spotlights:SearingSpotlights",
+        max_episode_steps=256,
+        requirement="memory_gym",
     ),
     EnvironmentInfo(
         "vizdoom_two_colors",

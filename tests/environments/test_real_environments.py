@@ -112,7 +112,7 @@ FAMILIES = [
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_an_unknown_render_mode_is_refused(name, make):
-    with pytest.raises(ValueError, match=r"`render_mode` must be None.*'nonsense'"):
+    with pytest.raises(ValueError, match=r"`render_mode` must be .*'nonsense'"):
         make(name, render_mode="nonsense")
 
 

@@ -28,7 +28,7 @@ class MemoryMaze(gymnasium.Env[np.ndarray, int]):
     The frames and rewards are memory-maze's own for the same seed, some six times
     faster: dm_control looks for touched targets in a Python loop over all contacts,
     computes observations that nobody asked for, and makes a new scene for each image.
-    `reset(seed=)` makes the maze anew, which takes about a second; plain `reset()`
+    `reset(seed=)` builds a new maze, which takes about a second; plain `reset()`
     goes on to the next layout of the same seed.
 
     MuJoCo needs EGL or OSMesa to draw without a screen. Where `MUJOCO_GL` is not set,

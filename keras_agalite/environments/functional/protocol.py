@@ -32,7 +32,7 @@ class FunctionalEnv(abc.ABC):
         max_episode_steps: Steps after which an episode is truncated.
         costly_reset: A new episode costs much more than a step. Then only the
             environments that need one are reset, one group after another.
-        teacher_action: A method that gives the action of a teacher who sees the whole
+        teacher_action: A method that gives the action of a teacher that sees the whole
             state, `teacher_action(state) -> action`; None where the environment has
             no teacher.
 

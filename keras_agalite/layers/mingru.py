@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.residual_block import ResidualBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.episodes import memory_scan
@@ -18,7 +19,7 @@ class MinGRUBlock(ResidualBlock):
     The recurrence is as in `MinGRU`; a dense layer brings its state back to the
     width of the stream.
 
-    Call arguments and returns: as in `AGaLiTeBlock`.
+    Call arguments and returns: as in `Block`.
     """
 
     def __init__(
@@ -38,6 +39,11 @@ class MinGRUBlock(ResidualBlock):
     def build_mix(self, shape: Any) -> None:
         self.projection.build(shape)
         self.mix_output.build((*shape[:-1], self.state_size))
+
+    @classmethod
+    def count_mix(cls, hidden_dim: int, **config: Any) -> int:
+        width = config["expansion"] * hidden_dim
+        return count_dense(hidden_dim, 2 * width) + count_dense(width, hidden_dim)
 
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
         gate, candidate = ops.split(self.projection(x), 2, axis=-1)
@@ -67,22 +73,6 @@ class MinGRUCell(BlockCell):
     """
 
     block_class = MinGRUBlock
-
-    def __init__(
-        self,
-        num_layers: int = 4,
-        hidden_dim: int = 128,
-        expansion: int = 1,
-        intermediate_dim: int = 256,
-        **kwargs: Any,
-    ) -> None:
-        arguments = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "expansion": expansion,
-            "intermediate_dim": intermediate_dim,
-        }
-        super().__init__(arguments, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -119,20 +109,39 @@ class MinGRU(SequenceMemory):
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    short_name = "mingru"
+    cell_class = MinGRUCell
+
     def __init__(
         self,
         num_layers: int = 4,
+        *,
         hidden_dim: int = 128,
         expansion: int = 1,
         intermediate_dim: int = 256,
         **kwargs: Any,
     ) -> None:
-        cell = MinGRUCell(
-            num_layers,
-            hidden_dim,
-            expansion,
-            intermediate_dim,
-            name="cell",
-            dtype=kwargs.get("dtype"),
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            expansion=expansion,
+            intermediate_dim=intermediate_dim,
+            **kwargs,
         )
-        super().__init__(cell, **kwargs)
+
+    @classmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        return {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "expansion": 1,
+            "intermediate_dim": hidden_dim,
+        }

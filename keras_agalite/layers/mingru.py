@@ -9,7 +9,8 @@ from keras_agalite.layers.block_cell import BlockCell
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.residual_block import ResidualBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
-from keras_agalite.ops.episodes import memory_scan
+from keras_agalite.ops.linear_recurrence import linear_recurrence
+from keras_agalite.ops.precision import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -46,16 +47,14 @@ class MinGRUBlock(ResidualBlock):
         return count_dense(hidden_dim, 2 * width) + count_dense(width, hidden_dim)
 
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
-        gate, candidate = ops.split(self.projection(x), 2, axis=-1)
+        projected = self.projection(x)
+        projected = ops.cast(projected, at_least_float32(projected.dtype))
+        gate, candidate = ops.split(projected, 2, axis=-1)
+        z = ops.sigmoid(gate)
         candidate = ops.where(candidate >= 0, candidate + 0.5, ops.sigmoid(candidate))
-
-        def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-            (h,), (z, candidate) = carry, inputs
-            h = (1.0 - z) * h + z * candidate
-            return [h], h
-
-        inputs = [ops.sigmoid(gate), candidate]
-        read, (state,) = memory_scan(step, [state], inputs, start, mask)
+        read, state = linear_recurrence(
+            1.0 - z, z * candidate, state, start=start, mask=mask
+        )
         return self.mix_output(read), state
 
 

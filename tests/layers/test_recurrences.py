@@ -10,15 +10,10 @@ import numpy as np
 import pytest
 
 from keras_agalite import layers
-from keras_agalite.layers import (
-    FastForgetfulMemoryBlock,
-    LRUBlock,
-    LRUCell,
-    MinGRUBlock,
-    StableHadamardMemoryCell,
-)
-from keras_agalite.layers.lru import ring
-from keras_agalite.models import sizes
+from keras_agalite.layers import LRUCell, StableHadamardMemoryCell
+from keras_agalite.layers.fast_forgetful_memory import FastForgetfulMemoryBlock
+from keras_agalite.layers.lru import LRUBlock, sample_ring
+from keras_agalite.layers.mingru import MinGRUBlock
 from keras_agalite.ops.gated_delta_rule import gated_delta_rule
 from keras_agalite.ops.hadamard_memory import hadamard_memory, hashed_rows
 from keras_agalite.ops.short_convolution import short_convolution
@@ -132,7 +127,7 @@ def test_lru_by_hand():
 
 
 def test_lru_starts_in_its_ring():
-    nu, theta, gamma = np.exp(ring(500, 0.8, 0.9, 0.3))
+    nu, theta, gamma = np.exp(sample_ring(np.random.default_rng(0), 500, 0.8, 0.9, 0.3))
     radius = np.exp(-nu)
 
     assert radius.min() > 0.8
@@ -320,8 +315,6 @@ def test_sizes_are_those_of_the_documentation():
     assert len(rows) == len(RECURRENCES)
     for call, *numbers in rows:
         layer = eval(call, vars(layers))
-        count = sizes._MEMORIES[type(layer).__name__]
-        weights, width = count(16, **layer.arguments)
+        weights = layer.count_weights(16, **layer.cell_config)
         expected = [int(number.replace(",", "")) for number in numbers]
         assert [weights, 4 * sum(layer.state_size)] == expected
-        assert width == layer.cell.output_size

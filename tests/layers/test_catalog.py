@@ -134,9 +134,7 @@ def test_a_memory_with_other_blocks_keeps_the_arguments():
     class Memory(AGaLiTe):
         cell_class = Cell
 
-    memory = Memory(
-        1, **{k: v for k, v in TINY["agalite"].items() if k != "num_layers"}
-    )
+    memory = Memory(1, hidden_dim=8)
 
     assert type(memory.cell) is Cell
-    assert memory.cell_config == {**TINY["agalite"], "num_layers": 1}
+    assert memory.cell_config == {**AGaLiTe(1).cell_config, "hidden_dim": 8}

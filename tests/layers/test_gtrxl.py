@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_agalite.layers import GTrXL
-from tests import oracle
+from tests import oracles
 from tests.helpers import BACKEND, compiled, gradients, random_starts, to_numpy
 from tests.layers.memories import (
     BATCH,
@@ -17,7 +17,7 @@ from tests.layers.memories import (
     some_state,
 )
 from tests.memories import TINY
-from tests.oracle import assert_gradients_match
+from tests.oracles import assert_gradients_match
 
 
 def make_gtrxl(**kwargs):
@@ -34,7 +34,7 @@ def make_gtrxl(**kwargs):
 def make_oracle(layer, **options):
     a = layer.cell.cell_config
     return functools.partial(
-        oracle.gtrxl,
+        oracles.gtrxl,
         names=[w.path.split("cell/", 1)[1] for w in layer.trainable_weights],
         layers=a["num_layers"],
         heads=a["num_heads"],

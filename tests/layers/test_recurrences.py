@@ -18,7 +18,6 @@ from keras_agalite.ops.gated_delta_rule import gated_delta_rule
 from keras_agalite.ops.hadamard_memory import hadamard_memory, hashed_rows
 from keras_agalite.ops.short_convolution import short_convolution
 from tests.helpers import BACKEND, compiled, gradients, random_starts, to_numpy
-from tests.layers import oracles
 from tests.layers.memories import (
     BATCH,
     FEATURES,
@@ -30,7 +29,7 @@ from tests.layers.memories import (
     some_state,
 )
 from tests.ops.test_gated_linear_attention import largest_kept_array
-from tests.oracle import assert_gradients_match
+from tests.oracles import assert_gradients_match
 
 RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
 
@@ -54,8 +53,8 @@ def test_matches_the_oracle(name):
     outputs, grads = gradients(kept, arrays, memory.trainable_weights)
 
     plain = functools.partial(
-        oracles.memory,
-        block=getattr(oracles, name),
+        recurrences.memory,
+        block=getattr(recurrences, name),
         names=[w.path.split("cell/", 1)[1] for w in memory.trainable_weights],
         layers=blocks,
         start=start,
@@ -279,7 +278,7 @@ def test_rows_follow_from_clock_seed_and_block_alone():
 
     rows = draw(3, 1)
     places = [0, 1, 4095, 4096, 2**15 - 1, -1]
-    expected = [oracles.row_of(int(clock[i]), 128, 3, 1) for i in places]
+    expected = [recurrences.row_of(int(clock[i]), 128, 3, 1) for i in places]
     assert list(rows[places]) == expected
     # 256 of each, give or take four standard deviations.
     counts = np.bincount(rows, minlength=128)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from keras_agalite.ops import linear_recurrence, naive
+from keras_agalite.ops import linear_recurrence
 from tests.helpers import gradients, random_starts, traced
-from tests.oracle import assert_gradients_match
+from tests.oracles import assert_gradients_match, naive
 
 
 @pytest.mark.parametrize(

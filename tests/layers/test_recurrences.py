@@ -29,7 +29,7 @@ from tests.layers.memories import (
     some_state,
 )
 from tests.ops.test_gated_linear_attention import largest_kept_array
-from tests.oracles import assert_gradients_match
+from tests.oracles import assert_gradients_match, recurrences
 
 RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
 

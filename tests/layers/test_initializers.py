@@ -57,7 +57,19 @@ def fingerprint(name):
 
 
 # Of the weights after keras.utils.set_random_seed(0), whatever the backend.
-FINGERPRINTS = {}
+FINGERPRINTS = {
+    "agalite": (-5.066716, -2.545334),
+    "galite": (35.835056, 16.169575),
+    "gtrxl": (1.961546, -10.647054),
+    "shm": (-6.134753, -0.186880),
+    "ffm": (3.172377, -12.981157),
+    "gated_delta_net": (-12.277488, 8.818775),
+    "lru": (5.047282, 1.024787),
+    "mingru": (1.349696, -2.019859),
+    "gru": (-2.493007, 0.063292),
+    "lstm": (-4.075489, -0.554858),
+    "memoryless": (-6.305140, 2.987793),
+}
 
 
 @pytest.mark.parametrize("name", FINGERPRINTS)

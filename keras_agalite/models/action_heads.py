@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
-from keras_agalite.layers.gru_gate import orthogonal
+from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal
 
 
 class ActionHead(keras.layers.Layer, abc.ABC):
@@ -99,16 +99,14 @@ class ActionHead(keras.layers.Layer, abc.ABC):
 
 
 def mlp(
-    units: int, activation: str, outputs: int, dtype: Any, gain: float = 2**0.5
+    units: int, activation: str, outputs: int, dtype: Any, gain: float = RELU_GAIN
 ) -> Any:
     """A hidden layer and an output layer, whose weights begin with the gain."""
     return (
         keras.layers.Dense(
-            units, activation, kernel_initializer=orthogonal(), dtype=dtype
+            units, activation, kernel_initializer=Orthogonal(RELU_GAIN), dtype=dtype
         ),
-        keras.layers.Dense(
-            outputs, kernel_initializer=keras.initializers.Orthogonal(gain), dtype=dtype
-        ),
+        keras.layers.Dense(outputs, kernel_initializer=Orthogonal(gain), dtype=dtype),
     )
 
 

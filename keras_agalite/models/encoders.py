@@ -8,7 +8,7 @@ import gymnasium
 import keras
 from keras import ops
 
-from keras_agalite.layers.gru_gate import orthogonal
+from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal
 from keras_agalite.models.spaces import (
     feature_size,
     is_image,
@@ -65,7 +65,10 @@ class Encoder(keras.layers.Layer):
 
     def dense(self, units: int, activation: str) -> keras.layers.Dense:
         return keras.layers.Dense(
-            units, activation, kernel_initializer=orthogonal(), dtype=self.dtype_policy
+            units,
+            activation,
+            kernel_initializer=Orthogonal(RELU_GAIN),
+            dtype=self.dtype_policy,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -236,7 +239,7 @@ class ImageEncoder(Encoder, abc.ABC):
             filters,
             size,
             strides,
-            kernel_initializer=orthogonal(),
+            kernel_initializer=Orthogonal(RELU_GAIN),
             dtype=self.dtype_policy,
             **kwargs,
         )

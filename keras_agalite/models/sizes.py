@@ -174,16 +174,16 @@ def _stable_hadamard_memory(
     features: int,
     num_layers: int,
     hidden_dim: int,
-    memory_size: int,
+    matrix_dim: int,
     num_rows: int,
     random_row: bool,
     intermediate_dim: int,
     seed: int,
 ) -> tuple[int, int]:
     block = (
-        hidden_dim * (4 * memory_size + 1)
-        + num_rows * memory_size
-        + _dense(memory_size, hidden_dim)
+        hidden_dim * (4 * matrix_dim + 1)
+        + num_rows * matrix_dim
+        + _dense(matrix_dim, hidden_dim)
         + _residual(hidden_dim, intermediate_dim)
     )
     return _dense(features, hidden_dim) + num_layers * block, hidden_dim
@@ -216,17 +216,17 @@ def _gated_delta_net(
     hidden_dim: int,
     num_heads: int,
     head_dim: int,
-    expand_v: int,
+    value_expansion: int,
     conv_size: int,
     intermediate_dim: int,
 ) -> tuple[int, int]:
-    keys, values = num_heads * head_dim, num_heads * head_dim * expand_v
+    keys, values = num_heads * head_dim, num_heads * head_dim * value_expansion
     channels = 2 * keys + values
     block = (
         hidden_dim * (channels + 2 * num_heads + 2 * values)
         + conv_size * channels
         + 2 * num_heads
-        + head_dim * expand_v
+        + head_dim * value_expansion
         + 2 * hidden_dim
         + 3 * hidden_dim * intermediate_dim
     )

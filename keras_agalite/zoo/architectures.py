@@ -107,7 +107,11 @@ def _layers(name: str, *widths: str, **more: Any) -> Callable[[Architecture, int
 
 
 def _gated_delta_net(a: Architecture, width: int) -> tuple[str, dict[str, Any]]:
-    sizes = {"head_dim": a.blocks["head_dim"] // 2, "expand_v": 2, "conv_size": 4}
+    sizes = {
+        "head_dim": a.blocks["head_dim"] // 2,
+        "value_expansion": 2,
+        "conv_size": 4,
+    }
     return _blocks("GatedDeltaNet", **sizes)(a, width)
 
 
@@ -118,7 +122,7 @@ _MEMORIES: dict[str, Callable[[Architecture, int], tuple[str, dict[str, Any]]]] 
     "shm": _layers(
         "StableHadamardMemory",
         "intermediate_dim",
-        memory_size=64,
+        matrix_dim=64,
         num_rows=128,
         random_row=True,
         seed=0,

@@ -158,8 +158,8 @@ def _train(options: Any) -> None:
         _join(recipe, options)
     os.environ.setdefault("KERAS_BACKEND", ENGINES[recipe.engine])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from training.train import train
-    from training.writers import check_wandb
+    from training.engines import train
+    from training.runs.loggers import check_wandb
 
     check_backend(recipe.engine)
     if options.wandb:
@@ -173,7 +173,7 @@ def _train(options: Any) -> None:
 
 
 def _sweep(options: Any) -> None:
-    from training.sweep import sweep
+    from training.runs.sweep import sweep
 
     folder = sweep(options.recipe, options.overrides, options.seeds, options.run_dir)
     print(f"written to {folder}")
@@ -206,7 +206,7 @@ def check_backend(engine: str) -> None:
 def _evaluate(options: Any) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_agalite import MemoryPolicy
-    from training.evaluate import evaluate, preset_recipe
+    from training.evaluation.evaluate import evaluate, preset_recipe
 
     policy = MemoryPolicy.from_preset(options.preset)
     recipe = load_recipe(
@@ -240,8 +240,8 @@ def _write_video(
     **how: Any,
 ) -> None:
     from keras_agalite import MemoryPolicy
-    from training.evaluate import preset_recipe
-    from training.video import write_video
+    from training.evaluation.evaluate import preset_recipe
+    from training.evaluation.video import write_video
 
     policy = MemoryPolicy.from_preset(preset)
     recipe = load_recipe(preset_recipe(preset), overrides)
@@ -251,9 +251,9 @@ def _write_video(
 
 def _compare(options: Any) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from training.compare import compare
-    from training.comparison_views import plot, text
-    from training.finished import finished_runs
+    from training.analysis.compare import compare
+    from training.analysis.results import finished_runs
+    from training.analysis.views import plot, text
 
     result = compare(finished_runs(options.runs), options.by, options.score)
     print(text(result))
@@ -265,8 +265,8 @@ def _compare(options: Any) -> None:
 
 def _report(options: Any) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from training.finished import finished_runs
-    from training.report import write_report
+    from training.analysis.report import write_report
+    from training.analysis.results import finished_runs
 
     write_report(finished_runs(options.runs), options.by, options.out)
     print(f"written to {options.out}")
@@ -281,13 +281,13 @@ def _export(options: Any) -> None:
 
 
 def _release(options: Any) -> None:
-    from training.release import release
+    from training.release.release import release
 
     release(options.run, options.folder)
 
 
 def _cards() -> None:
-    from training.release import write_cards
+    from training.release.release import write_cards
 
     write_cards(Path("zoo"))
 

@@ -8,8 +8,8 @@ import pytest
 from gymnasium import spaces
 
 from tests.training.faulty import NAME
-from training.checked import CheckedVectorEnv, problem
-from training.environments import make_vector
+from training.envs.checks import CheckedVectorEnv, problem
+from training.envs.make import make_vector
 from training.errors import EnvironmentFault
 from training.recipe import Recipe
 

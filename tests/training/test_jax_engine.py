@@ -22,8 +22,8 @@ from tests.training.processes import (
     run_killed_at_random,
 )
 from training.__main__ import main
-from training.collect import finished
 from training.engines.jax import Run
+from training.learning.collect import finished
 
 SMALL = dataclasses.replace(
     processes.SMALL,

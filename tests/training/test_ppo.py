@@ -13,7 +13,7 @@ import pytest
 
 import keras_agalite
 from tests.integrations.setup import tmaze_policy
-from training.ppo import (
+from training.learning.ppo import (
     PPO,
     AnnealedRate,
     Experience,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.training.test_checked import RECIPE, failing
-from training.environments import make_vector
+from training.envs.make import make_vector
 from training.errors import EnvironmentFault
 from training.recipe import Recipe
 
@@ -113,7 +113,7 @@ def test_an_environment_that_cannot_be_made_is_told(tmp_path):
         maker.touch()
         return make_vector(RECIPE, 1).envs[0]
 
-    from training.workers import SupervisedVectorEnv
+    from training.envs.workers import SupervisedVectorEnv
 
     with pytest.raises(EnvironmentFault, match=r"(?s)Environment 0 raised.*no level"):
         SupervisedVectorEnv([make, make], restarts=1)
@@ -149,7 +149,7 @@ SCRIPT = """
 import dataclasses, os, signal, sys, time
 import numpy as np
 from tests.training.test_checked import RECIPE
-from training.environments import make_vector
+from training.envs.make import make_vector
 
 if __name__ == "__main__":
     arguments = {"fault": "hang", "at": 5, "only": 11} if "hang" in sys.argv else {}

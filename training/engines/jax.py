@@ -15,19 +15,24 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from training.build import (
+from training.learning.collect import (
+    AXIS,
+    FunctionalCollector,
+    GymnasiumCollector,
+    finished,
+)
+from training.learning.policy import (
     make_environments,
     make_functional_environment,
     make_policy,
     make_spaces,
 )
-from training.checkpoints import Checkpoints
-from training.collect import AXIS, FunctionalCollector, GymnasiumCollector, finished
-from training.footprint import check_memory
-from training.ppo import PPO
+from training.learning.ppo import PPO
 from training.recipe import Recipe
-from training.runs import open_run, write_result
-from training.session import Session
+from training.runs.checkpoints import Checkpoints
+from training.runs.folder import open_run, write_result
+from training.runs.footprint import check_memory
+from training.runs.session import Session
 
 
 class Run:

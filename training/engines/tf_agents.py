@@ -24,12 +24,12 @@ from tf_agents.environments import tf_py_environment
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.utils import common
 
-from training.build import make_environments, make_policy, make_spaces
-from training.checkpoints import Checkpoints
-from training.footprint import check_memory
+from training.learning.policy import make_environments, make_policy, make_spaces
 from training.recipe import Recipe
-from training.runs import open_run, write_result
-from training.session import Session
+from training.runs.checkpoints import Checkpoints
+from training.runs.folder import open_run, write_result
+from training.runs.footprint import check_memory
+from training.runs.session import Session
 
 tf.get_logger().setLevel("ERROR")  # gather_all is deprecated, and what we need
 

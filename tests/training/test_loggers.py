@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from training import writers
 from training.__main__ import main
-from training.progress import Curve, describe, read_curve
 from training.recipe import Recipe
-from training.writers import TensorBoard, WeightsAndBiases, grouped
+from training.runs import loggers
+from training.runs.loggers import TensorBoard, WeightsAndBiases, grouped
+from training.runs.progress import Curve, describe, read_curve
 
 ROW = {"step": 40, "steps_per_second": 9.0, "mean_return": None, "loss": 0.5}
 RECIPE = Recipe(name="small", environment="tmaze_4", total_steps=40)
@@ -57,7 +57,7 @@ class Wandb(types.ModuleType):
 def test_weights_and_biases_continues_the_run_it_began(tmp_path, monkeypatch):
     wandb = Wandb()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    monkeypatch.setattr(writers, "check_wandb", lambda: None)
+    monkeypatch.setattr(loggers, "check_wandb", lambda: None)
     for _ in range(2):
         writer = WeightsAndBiases("mazes", RECIPE, tmp_path)
         writer.add(ROW)
@@ -71,9 +71,9 @@ def test_weights_and_biases_continues_the_run_it_began(tmp_path, monkeypatch):
 
 
 def test_without_weights_and_biases_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(writers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install wandb"):
-        writers.check_wandb()
+        loggers.check_wandb()
 
 
 def test_the_line_of_progress_leaves_out_what_is_not_known():
@@ -110,7 +110,7 @@ def test_a_curve_that_cannot_be_written_is_named(tmp_path):
 def test_a_sweep_stops_for_ctrl_c_and_goes_on_for_failures(
     tmp_path, monkeypatch, capsys
 ):
-    from training import sweep
+    from training.runs import sweep
 
     codes = iter([1, 0, 1])
     monkeypatch.setattr(sweep, "_run", lambda command: next(codes))
@@ -123,7 +123,7 @@ def test_a_sweep_stops_for_ctrl_c_and_goes_on_for_failures(
 
 
 def test_the_machine_is_noted(tmp_path):
-    from training.machine import write_machine
+    from training.runs.provenance import write_machine
 
     write_machine(tmp_path)
     noted = json.loads((tmp_path / "machine.json").read_text())

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 import keras_agalite
-from training.files import write_text
+from training.atomic_write import write_text
 
 PACKAGES = (
     "keras",

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_agalite import MemoryPolicy
-from training.build import make_environments
+from training.learning.policy import make_environments
 from training.recipe import Recipe
 
 MAX_PARALLEL = 64

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_agalite.environments.registry import resolve
-from training.files import write_text
+from training.atomic_write import write_text
 from training.recipe import Recipe, load_recipe
-from training.sweep import runs_of
+from training.runs.sweep import runs_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class FinishedRun:
         return MemoryPolicy.from_preset(self.folder / "preset")
 
     def _measure(self, actions: str) -> dict[str, Any]:
-        from training.evaluate import evaluate
+        from training.evaluation.evaluate import evaluate
 
         return evaluate(
             None if actions == "random" else self.policy(),

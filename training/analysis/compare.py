@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from training.estimates import (
+from training.analysis.estimates import (
     LEVEL,
     RESAMPLES,
     Estimate,
     estimate_improvement,
     estimate_mean,
 )
-from training.finished import FinishedRun, grouped
+from training.analysis.results import FinishedRun, grouped
 
 ACTIONS = ("greedy", "sampled")
 REFERENCES = Path(__file__).parent / "references.toml"

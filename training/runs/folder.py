@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from training.files import write_text
+from training.atomic_write import write_text
 from training.recipe import Recipe, load_recipe
 
 RECIPE = "recipe.toml"
@@ -45,7 +45,7 @@ def write_result(
     policy: Any, recipe: Recipe, run_dir: Path, trained_steps: int
 ) -> dict[str, Any]:
     """Writes the trained policy as a preset, and its evaluation, which it returns."""
-    from training.evaluate import evaluate
+    from training.evaluation.evaluate import evaluate
 
     preset = run_dir / "preset"
     policy.save_to_preset(preset)

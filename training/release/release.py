@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from training.files import write_text
+from training.atomic_write import write_text
 from training.recipe import load_recipe, to_toml_value
-from training.sweep import runs_of
+from training.runs.sweep import runs_of
 
 FILES = ("config.json", "model.weights.h5", "recipe.toml", "evaluation.json")
 SCORES = ("success_rate", "mean_return", "mean_length", "trained_steps")

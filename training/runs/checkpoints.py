@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.files import write_whole
+from training.atomic_write import write_whole
 
 NAME = re.compile(r"step_(\d+)\.npz")
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from training.checkpoints import Checkpoints
-from training.guards import check_learner, check_metrics
-from training.interrupt import Interrupt
-from training.machine import write_machine
-from training.progress import Curve, Display, summarize
 from training.recipe import Recipe
-from training.writers import TensorBoard, WeightsAndBiases
+from training.runs.checkpoints import Checkpoints
+from training.runs.finite import check_learner, check_metrics
+from training.runs.interrupt import Interrupt
+from training.runs.loggers import TensorBoard, WeightsAndBiases
+from training.runs.progress import Curve, Display, summarize
+from training.runs.provenance import write_machine
 
 
 class Session:

@@ -8,9 +8,9 @@ import gymnasium
 
 from keras_agalite.environments import PreviousActionReward, make, make_vec
 from keras_agalite.environments.registry import resolve
-from training.checked import CheckedEnv, CheckedVectorEnv
+from training.envs.checks import CheckedEnv, CheckedVectorEnv
+from training.envs.workers import SupervisedVectorEnv
 from training.recipe import Recipe
-from training.workers import SupervisedVectorEnv
 
 
 def make_checked(recipe: Recipe, index: int) -> gymnasium.Env[Any, Any]:

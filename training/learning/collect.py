@@ -14,7 +14,7 @@ from keras_agalite.environments.functional import (
     reset_worlds,
     step_worlds,
 )
-from training.ppo import PPO, Experience
+from training.learning.ppo import PPO, Experience
 
 AXIS = "environments"
 NOISE, WORLD = range(2)  # what a key is for

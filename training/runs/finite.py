@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from training.checkpoints import Checkpoints
 from training.errors import TrainingError
+from training.runs.checkpoints import Checkpoints
 
 # Without these no step of learning is sound; the others are for looking at.
 GUARDED = (

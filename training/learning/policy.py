@@ -12,8 +12,8 @@ import keras_agalite
 from keras_agalite.environments import functional
 from keras_agalite.environments.functional.registry import has_functional
 from keras_agalite.environments.functional.vector import FunctionalVectorEnv
-from training.checked import CheckedVectorEnv
-from training.environments import is_stepped_together, make_vector
+from training.envs.checks import CheckedVectorEnv
+from training.envs.make import is_stepped_together, make_vector
 from training.recipe import ENCODERS, MEMORIES, Recipe
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from training.compare import compare
-from training.comparison_views import plot, remarks, table
-from training.estimates import band
-from training.files import write_text
-from training.finished import FinishedRun, grouped
-from training.memory_panel import caption, play, write_gif
-from training.progress import read_curve
+from training.analysis.compare import compare
+from training.analysis.estimates import band
+from training.analysis.memory_panel import caption, play, write_gif
+from training.analysis.results import FinishedRun, grouped
+from training.analysis.views import plot, remarks, table
+from training.atomic_write import write_text
+from training.runs.progress import read_curve
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

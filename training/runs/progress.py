@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from training.files import write_text
+from training.atomic_write import write_text
 
 
 class Curve:

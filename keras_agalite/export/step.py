@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_agalite._version import __version__
-from keras_agalite.export.process import DESCRIPTION, FORMATS
+from keras_agalite.export.formats import DESCRIPTION, FORMATS
 from keras_agalite.models.policy import MemoryPolicy
 from keras_agalite.models.spaces import leaves, space_to_config
 

@@ -303,6 +303,45 @@ class MemoryPolicy(keras.Model):
 
         return load_preset(preset)
 
+    def export(
+        self,
+        filepath: str | Path,
+        format: str = "onnx",
+        python: str | Path | None = None,
+    ) -> Path:
+        """Writes the policy as a program of one step that runs without Keras.
+
+        The program takes the observation, `start` and the state, and gives the most
+        likely action, the parameters of the action distribution, the value and the
+        next state. Another process writes it, on the backend that owns the format:
+        PyTorch for ONNX and `.pt2`, TensorFlow for SavedModel and LiteRT.
+
+        Args:
+            filepath: The folder to write, with the program and `export.json`, which
+                names its inputs and outputs.
+            format: `"onnx"`, `"pt2"`, `"saved_model"` or `"litert"`.
+            python: The interpreter of that process, if not this one: of an
+                environment with this package and the backend that owns the format.
+
+        Returns:
+            The path of the program.
+
+        Raises:
+            ValueError: If the format is unknown, the path exists, or the policy is not
+                float32 or has parts that a preset cannot hold.
+            ImportError: If the packages that the format needs are not installed.
+            ChildProcessError: If the process failed otherwise.
+
+        Example:
+
+        >>> policy = MemoryPolicy.from_preset("tmaze_10")
+        >>> policy.export("tmaze_10_onnx")
+        PosixPath('tmaze_10_onnx/policy.onnx')
+        """
+        from keras_agalite.export import export_policy
+
+        return export_policy(self, filepath, format, python)
+
     def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,

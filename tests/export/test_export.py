@@ -15,7 +15,7 @@ from keras import tree
 
 from keras_agalite import MemoryPolicy, ResNetEncoder
 from keras_agalite.export import export_policy
-from keras_agalite.export.process import FORMATS
+from keras_agalite.export.formats import FORMATS
 from keras_agalite.export.process import main as export_process
 from keras_agalite.export.step import Step, write
 from keras_agalite.layers import (

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
-from training.learning.policy import make_spaces
+from training.envs.make import make_spaces
 from training.recipe import load_recipe
-from training.release.release import cards
+from training.release.cards import cards
 
 ZOO = Path("zoo")
 # Near walls the Memory Maze is chaotic: no two machines play the same episodes.

@@ -28,7 +28,7 @@ def compare(
     Args:
         runs: The runs.
         by: Key of the recipe that tells the groups apart.
-        score: "success_rate" or "mean_return"; success where all tell it if None.
+        score: "success_rate" or "mean_return"; success where all report it if None.
 
     Returns:
         A dict with `tasks` (random and published scores of each), `groups` (for greedy
@@ -49,8 +49,8 @@ def compare(
                 f"{', '.join(sorted(missing))}"
             )
     if score is None:
-        told = all("success_rate" in run.evaluation("greedy") for run in runs)
-        score = "success_rate" if told else "mean_return"
+        reported = all("success_rate" in run.evaluation("greedy") for run in runs)
+        score = "success_rate" if reported else "mean_return"
     about = {task: _about(_of(runs, task)[0], score) for task in tasks}
     scale = _scale(about, score)
     table: dict[str, Any] = {name: {} for name in groups}
@@ -95,7 +95,7 @@ def _score(run: FinishedRun, actions: str, score: str) -> float:
     evaluation = run.evaluation(actions)
     if score not in evaluation:
         raise ValueError(
-            f"Expected runs whose evaluation tells `{score}`. Received: {run.folder}"
+            f"Expected runs whose evaluation reports `{score}`. Received: {run.folder}"
         )
     return float(evaluation[score])
 

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops, tree
 from PIL import Image, ImageDraw
 
-from keras_agalite import MemoryPolicy
-from keras_agalite.environments import PreviousActionReward, make
+from keras_agalite import MemoryPolicy, rollout
+from training.envs.make import make_single
 from training.recipe import Recipe
 
 matplotlib.use("Agg")
@@ -29,7 +29,7 @@ class Episode(NamedTuple):
         norms: Euclidean norm of each state tensor after each step, `(steps, states)`.
         readout: What the memory gave the heads at each step, `(steps, units)`.
         total: The return.
-        success: Whether it succeeded, if the environment tells.
+        success: Whether it succeeded, if the environment reports it.
     """
 
     frames: list[np.ndarray]
@@ -41,33 +41,27 @@ class Episode(NamedTuple):
 
 def play(policy: MemoryPolicy, recipe: Recipe, seed: int) -> Episode:
     """Plays an episode with the most likely actions."""
-    env = make(
-        recipe.environment, render_mode="rgb_array", **recipe.environment_arguments
-    )
-    if recipe.previous_action_reward:
-        env = PreviousActionReward(env)
-    observation, _ = env.reset(seed=seed)
-    frames, observations, norms = [env.render()], [], []
-    state, total, done, info = policy.initial_state(1), 0.0, False, {}
-    while not done:
-        row = tree.map_structure(lambda x: np.asarray(x)[None], observation)
-        observations.append(row)
-        action, state = policy.act(row, state, deterministic=True)
-        parts = [ops.convert_to_numpy(x) for x in tree.flatten(state)]
-        norms.append([float(np.linalg.norm(x)) for x in parts])
-        observation, reward, terminated, truncated, info = env.step(action[0])
-        total, done = total + float(reward), terminated or truncated
+    env = make_single(recipe, render_mode="rgb_array")
+    frames, observations, norms = [], [], []
+
+    def keep(step: Any) -> None:
         frames.append(env.render())
+        observations.append(step.observation)
+        parts = [ops.convert_to_numpy(x) for x in tree.flatten(step.state)]
+        norms.append([float(np.linalg.norm(x)) for x in parts])
+
+    (episode,) = rollout(policy, env, seed=seed, on_step=keep)
     env.close()
-    sequence = tree.map_structure(lambda *x: np.concatenate(x), *observations)
+    # The last observation is one that the policy did not see.
+    sequence = tree.map_structure(lambda *x: np.concatenate(x), *observations[:-1])
     features = policy.encoder(tree.map_structure(ops.convert_to_tensor, sequence))
     readout, *_ = tree.flatten(policy.memory(features[None]))
     return Episode(
         frames if isinstance(frames[0], np.ndarray) else [],
-        np.array(norms),
+        np.array(norms[1:]),
         ops.convert_to_numpy(readout)[0],
-        total,
-        bool(info["success"]) if "success" in info else None,
+        episode.total_reward,
+        episode.success,
     )
 
 

@@ -120,9 +120,9 @@ def on_one_grid(
     """
     pairs = []
     for rows in curves:
-        told = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-        if told:
-            steps, values = np.array(told, float).T
+        known = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+        if known:
+            steps, values = np.array(known, float).T
             window = min(5, len(values))
             smooth = np.convolve(values, np.ones(window) / window, "valid")
             pairs.append((steps[window - 1 :], smooth))

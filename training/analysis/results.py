@@ -8,7 +8,7 @@ from typing import Any
 from keras_agalite.environments.registry import resolve
 from training.atomic_write import write_text
 from training.recipe import Recipe, load_recipe
-from training.runs.sweep import runs_of
+from training.runs.folder import runs_of
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,10 @@ class FinishedRun:
         return MemoryPolicy.from_preset(self.folder / "preset")
 
     def _measure(self, actions: str) -> dict[str, Any]:
-        from training.evaluation.evaluate import evaluate
+        from training.evaluation.evaluate import evaluate_recipe
 
-        return evaluate(
-            None if actions == "random" else self.policy(),
-            self.recipe,
-            self.recipe.evaluation_episodes,
-            self.recipe.evaluation_seed,
-            actions == "sampled",
-        )
+        policy = None if actions == "random" else self.policy()
+        return evaluate_recipe(policy, self.recipe, sampled=actions == "sampled")
 
 
 def finished_runs(folders: list[Path]) -> list[FinishedRun]:

@@ -1,19 +1,20 @@
 """A GIF of a policy at work."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from keras_agalite import MemoryPolicy
-from keras_agalite.environments import PreviousActionReward, make
+import keras_agalite
+from training.envs.make import make_single
 from training.recipe import Recipe
 
 FRAME_MS = 250
 
 
 def write_video(
-    policy: MemoryPolicy,
+    policy: keras_agalite.MemoryPolicy,
     recipe: Recipe,
     file: Path,
     episodes: int,
@@ -37,26 +38,20 @@ def write_video(
     Raises:
         ValueError: If the environment does not render images.
     """
-    arguments = recipe.environment_arguments
-    env = make(recipe.environment, render_mode="rgb_array", **arguments)
-    if recipe.previous_action_reward:
-        env = PreviousActionReward(env)
+    env = make_single(recipe, render_mode="rgb_array")
+    rng = np.random.default_rng(seed)
     frames: list[np.ndarray] = []
-    noise = np.random.default_rng(seed) if sampled else None
     for episode in range(episodes):
-        observation, _ = env.reset(seed=seed + episode)
-        state, done = policy.initial_state(1), False
-        played = [env.render()]
-        while not done and (frames_kept.stop is None or len(played) < frames_kept.stop):
-            action, state = policy.act(
-                np.asarray(observation)[None],
-                state,
-                deterministic=not sampled,
-                seed=noise,
-            )
-            observation, _, terminated, truncated, _ = env.step(action[0])
-            done = terminated or truncated
-            played.append(env.render())
+        played: list[Any] = []
+        keras_agalite.rollout(
+            policy,
+            env,
+            seed=seed + episode,
+            deterministic=not sampled,
+            rng=rng,
+            max_steps=frames_kept.stop and max(1, frames_kept.stop - 1),
+            on_step=lambda _, played=played: played.append(env.render()),
+        )
         frames += [*played[frames_kept], *[played[-1]] * 2]
     env.close()
     if not isinstance(frames[0], np.ndarray):

@@ -23,7 +23,7 @@ NOISE, WORLD = range(2)  # what a key is for
 class FunctionalCollector:
     """Worlds that live in JAX: collecting and learning are one compiled program.
 
-    The state is `(worlds, memory)`.
+    The state is `(worlds, memory_state)`.
 
     Args:
         env: The environment.
@@ -34,6 +34,7 @@ class FunctionalCollector:
     def __init__(self, env: FunctionalEnv, ppo: PPO, mesh: Any) -> None:
         self.env = env
         self.ppo = ppo
+        self.seconds: dict[str, float] = {}  # its parts are not timed apart
         rows, whole = PartitionSpec(AXIS), PartitionSpec()
 
         def local(function: Any, arguments: Any) -> Any:
@@ -45,7 +46,7 @@ class FunctionalCollector:
         self._reset = local(lambda keys: reset_worlds(env, keys), (rows,))
         self._step = local(lambda *x: step_worlds(env, *x), (rows, rows, rows))
         self._observe = local(env.observe_all, (rows,))
-        self._teach = local(jax.vmap(env.teacher), (rows,)) if env.teacher else None
+        self._ask_teacher = env.teacher and local(jax.vmap(env.teacher), (rows,))
         learner, worlds = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
         self.reset = jax.jit(self._start, out_shardings=worlds)
         if ppo.learns_in_steps:
@@ -63,8 +64,8 @@ class FunctionalCollector:
     def _start(self) -> Any:
         recipe = self.ppo.recipe
         keys = row_keys(recipe.seed, WORLD, 0, recipe.num_environments)
-        memory = self.ppo.policy.initial_state(recipe.num_environments)
-        return self._reset(keys), memory
+        memory_state = self.ppo.policy.initial_state(recipe.num_environments)
+        return self._reset(keys), memory_state
 
     def _iterate(self, learner: Any, state: Any) -> Any:
         """Collects one sequence in each world and learns from them.
@@ -87,16 +88,16 @@ class FunctionalCollector:
         first = learner.iteration * recipe.sequence_length
 
         def step(carry: Any, time: Any) -> Any:
-            worlds, memory = carry
+            worlds, memory_state = carry
             observation = self._observe(worlds.state)
-            action, log_prob, value, memory = act(
-                self.ppo, learner.weights, observation, memory, worlds.start, time
+            action, log_prob, value, memory_state = act(
+                self.ppo, learner.weights, observation, memory_state, worlds.start, time
             )
-            taught = own = None
-            if teach := recipe.teacher_coefficient and self._teach:
-                taught = teach(worlds.state)
-                own = ~self.ppo.led(learner.iteration)
-                action = jnp.where(own, action, taught)
+            advice = by_policy = None
+            if ask := recipe.teacher_coefficient and self._ask_teacher:
+                advice = ask(worlds.state)
+                by_policy = ~self.ppo.teacher_acts(learner.iteration)
+                action = jnp.where(by_policy, action, advice)
             # Step 0 of the noise belongs to the reset.
             keys = row_keys(recipe.seed, WORLD, time + 1, recipe.num_environments)
             clipped = self.ppo.policy.actor.clip(action)
@@ -106,23 +107,23 @@ class FunctionalCollector:
                 transition.reward, transition.terminated, new.ended,
             )  # fmt: skip
             ended = new.ended
-            if own is not None:  # the policy's own episodes, from their first step
+            if by_policy is not None:  # whole episodes alone, from their first step
                 begun = (time + 1 - new.elapsed) // recipe.sequence_length
-                ended = ended & ~self.ppo.led(begun)
+                ended = ended & ~self.ppo.teacher_acts(begun)
             episode = {"ended": ended, "return": new.total, "length": new.elapsed}
             if "success" in transition.info:
                 episode["success"] = transition.info["success"]
-            return (new, memory), (row, (taught, own), episode)
+            return (new, memory_state), (row, (advice, by_policy), episode)
 
         times = first + jnp.arange(recipe.sequence_length)
-        end, told = jax.lax.scan(step, state, times)
-        rows, taught, episodes = jax.tree.map(lambda x: x.swapaxes(0, 1), told)
-        worlds, memory = end
+        end, steps = jax.lax.scan(step, state, times)
+        rows, teacher, episodes = jax.tree.map(lambda x: x.swapaxes(0, 1), steps)
+        worlds, memory_state = end
         final = self._observe(worlds.state)
         _, _, final_value, _ = act(
-            self.ppo, learner.weights, final, memory, worlds.start, 0
+            self.ppo, learner.weights, final, memory_state, worlds.start, 0
         )
-        return end, Experience(*rows, state[1], final_value, *taught), episodes
+        return end, Experience(*rows, state[1], final_value, *teacher), episodes
 
 
 class GymnasiumCollector:
@@ -142,7 +143,7 @@ class GymnasiumCollector:
     ) -> None:
         self.vector = vector
         self.ppo = ppo
-        self.tells_success = False
+        self.reports_success = False
         self.seconds: dict[str, float] = {}
         self.rows = NamedSharding(mesh, PartitionSpec(AXIS))
 
@@ -161,7 +162,7 @@ class GymnasiumCollector:
         seed = np.random.SeedSequence([recipe.seed, step]).generate_state(1)[0]
         self.observation, _ = self.vector.reset(seed=int(seed))
         number = recipe.num_environments
-        self.memory = self._put(self.ppo.policy.initial_state(number))
+        self.memory_state = self._put(self.ppo.policy.initial_state(number))
         self.start = np.ones(number, bool)
         self.ended = np.zeros(number, bool)
         self.total = np.zeros(number, np.float32)
@@ -173,7 +174,7 @@ class GymnasiumCollector:
         Returns:
             `(learner, metrics, episodes)`.
         """
-        recipe, before = self.ppo.recipe, self.memory
+        recipe, before = self.ppo.recipe, self.memory_state
         begin = time.perf_counter()
         first = int(learner.iteration) * recipe.sequence_length
         steps = [
@@ -181,7 +182,7 @@ class GymnasiumCollector:
             for i in range(recipe.sequence_length)
         ]
         rows, episodes = jax.tree.map(lambda *x: np.stack(x, axis=1), *steps)
-        if not self.tells_success:
+        if not self.reports_success:
             del episodes["success"]
         *_, final_value, _ = self._choose(learner.weights, 0)
         experience = Experience(*self._put(rows), before, final_value)
@@ -197,10 +198,14 @@ class GymnasiumCollector:
 
     def _choose(self, weights: Any, index: int) -> Any:
         observation, start = self._put((self.observation, self.start))
-        return self._act(weights, observation, self.memory, start, np.int32(index))
+        return self._act(
+            weights, observation, self.memory_state, start, np.int32(index)
+        )
 
     def _step(self, weights: Any, index: int) -> Any:
-        action, clipped, log_prob, value, self.memory = self._choose(weights, index)
+        action, clipped, log_prob, value, self.memory_state = self._choose(
+            weights, index
+        )
         observation, reward, terminated, truncated, info = self.vector.step(
             np.asarray(clipped)
         )
@@ -211,7 +216,7 @@ class GymnasiumCollector:
         )  # fmt: skip
         self.total = np.where(self.ended, 0, self.total + reward)
         self.elapsed = np.where(self.ended, 0, self.elapsed + 1)
-        self.tells_success |= "success" in info
+        self.reports_success |= "success" in info
         success = np.asarray(info.get("success", np.zeros_like(ended)), bool)
         episode = {
             "ended": ended,
@@ -227,22 +232,22 @@ class GymnasiumCollector:
 
 
 def act(
-    ppo: PPO, weights: Any, observation: Any, memory: Any, start: Any, time: Any
+    ppo: PPO, weights: Any, observation: Any, memory_state: Any, start: Any, time: Any
 ) -> Any:
     """One step of the policy, with noise keyed by the seed and the step.
 
     Returns:
-        `(action, log_prob, value, memory)`.
+        `(action, log_prob, value, memory_state)`.
     """
     head = ppo.policy.actor
     one = jax.tree.map(lambda x: x[:, None], observation)
-    out, memory = ppo.run_policy(weights, one, memory, start[:, None])
+    out, memory_state = ppo.run_policy(weights, one, memory_state, start[:, None])
     logits, value = out.logits[:, 0], out.value[:, 0]
     keys = row_keys(ppo.recipe.seed, NOISE, time, len(start))
     draw = getattr(jax.random, head.noise)
     noise = jax.vmap(lambda key: draw(key, (head.noise_size,)))(keys)
     action = head.choose(logits, noise)
-    return action, head.log_prob(logits, action), value, memory
+    return action, head.log_prob(logits, action), value, memory_state
 
 
 def row_keys(seed: int, purpose: int, time: Any, rows: int) -> Any:

@@ -35,7 +35,7 @@ class Experience(NamedTuple):
         state: The memory before the first step, `(batch, size)` each.
         final_value: The value after the last step, `(batch,)`.
         teacher: The teacher's actions; None without one.
-        own: The policy chose the action, not the teacher; None without a teacher.
+        by_policy: The policy chose the action, not the teacher; None without one.
     """
 
     observation: Any
@@ -50,7 +50,7 @@ class Experience(NamedTuple):
     state: Any
     final_value: Any
     teacher: Any = None
-    own: Any = None
+    by_policy: Any = None
 
 
 class Minibatch(NamedTuple):
@@ -65,7 +65,7 @@ class Minibatch(NamedTuple):
     returns: Any
     state: Any
     teacher: Any = None
-    own: Any = None
+    by_policy: Any = None
 
 
 class LearnerState(NamedTuple):
@@ -160,9 +160,9 @@ class PPO:
         return result
 
     def loss(
-        self, weights: Any, batch: Minibatch, teaching: Any = 0.0
+        self, weights: Any, batch: Minibatch, teacher_coefficient: Any = 0.0
     ) -> tuple[Any, dict[str, Any]]:
-        """PPO's loss; with a teacher, and how unlike its actions the policy's are.
+        """PPO's loss; with a teacher, also the cross-entropy with its actions.
 
         Schmitt et al., "Kickstarting Deep Reinforcement Learning", arXiv 1803.03835,
         equation 2, for a teacher that is sure of its action.
@@ -170,7 +170,7 @@ class PPO:
         Args:
             weights: The policy's.
             batch: What was collected.
-            teaching: The coefficient of the teacher's term.
+            teacher_coefficient: The coefficient of the teacher's term.
 
         Returns:
             `(loss, metrics)`: the sum, its terms (named as TF-Agents' PPOLossInfo
@@ -183,9 +183,10 @@ class PPO:
         advantage = batch.advantage - jnp.mean(batch.advantage)
         advantage = advantage / jnp.sqrt(jnp.var(advantage) + 1e-8)
         log_ratio = actor.log_prob(out.logits, batch.action) - batch.log_prob
-        own = valid
-        if batch.own is not None:  # what the teacher did says nothing of the policy
-            own, log_ratio = valid * batch.own, jnp.where(batch.own, log_ratio, 0.0)
+        counted = valid
+        if batch.by_policy is not None:  # the policy did not choose the others
+            counted = valid * batch.by_policy
+            log_ratio = jnp.where(batch.by_policy, log_ratio, 0.0)
         ratio, epsilon = jnp.exp(log_ratio), recipe.clip_epsilon
         clipped = jnp.clip(ratio, 1.0 - epsilon, 1.0 + epsilon)
         objective = jnp.minimum(ratio * advantage, clipped * advantage)
@@ -193,14 +194,15 @@ class PPO:
         entropy = actor.entropy(out.logits)
         terms = {
             "policy_gradient_loss": -recipe.policy_coefficient
-            * jnp.mean(objective * own),
+            * jnp.mean(objective * counted),
             "value_estimation_loss": recipe.value_coefficient * jnp.mean(error * valid),
             "entropy_regularization_loss": -recipe.entropy_coefficient
             * jnp.mean(entropy * valid),
         }
         if batch.teacher is not None:
-            unlike = -actor.log_prob(out.logits, batch.teacher)
-            terms["teacher_loss"] = teaching * jnp.mean(unlike * valid)
+            cross_entropy = -actor.log_prob(out.logits, batch.teacher)
+            imitation = jnp.mean(cross_entropy * valid)
+            terms["teacher_loss"] = teacher_coefficient * imitation
 
         def mean(x: Any) -> Any:
             return jnp.sum(x * valid) / jnp.maximum(jnp.sum(valid), 1.0)
@@ -214,7 +216,7 @@ class PPO:
             "explained_variance": 1.0 - mean(error) / jnp.maximum(spread, 1e-8),
         }
         if batch.teacher is not None:
-            diagnostics["teacher_cross_entropy"] = mean(unlike)
+            diagnostics["teacher_cross_entropy"] = mean(cross_entropy)
         return sum(terms.values()), {**terms, **diagnostics}
 
     def learn(self, state: LearnerState, experience: Experience) -> Any:
@@ -224,10 +226,10 @@ class PPO:
             `(state, metrics)`: the new state, and means over the minibatches.
         """
         batch, order = self.prepare(experience), self.order(state.iteration)
-        teaching = self.teaching(state.iteration)
+        teacher_coefficient = self.teacher_coefficient_at(state.iteration)
 
         def minibatch(carry: Any, rows: Any) -> Any:
-            *carry, metrics = self.update(*carry, batch, rows, teaching)
+            *carry, metrics = self.update(*carry, batch, rows, teacher_coefficient)
             return carry, metrics
 
         carry, metrics = jax.lax.scan(
@@ -243,18 +245,23 @@ class PPO:
         outside.
         """
         batch, order = self._prepare(experience), self._order(state.iteration)
-        teaching = self.teaching(state.iteration)
+        teacher_coefficient = self.teacher_coefficient_at(state.iteration)
         weights, optimizer, every = state.weights, state.optimizer, []
         for rows in order:
             weights, optimizer, metrics = self._update(
-                weights, optimizer, batch, rows, teaching
+                weights, optimizer, batch, rows, teacher_coefficient
             )
             every.append(metrics)
         state = LearnerState(weights, optimizer, state.iteration + 1)
         return state, jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *every)
 
     def update(
-        self, weights: Any, optimizer: Any, batch: Minibatch, rows: Any, teaching: Any
+        self,
+        weights: Any,
+        optimizer: Any,
+        batch: Minibatch,
+        rows: Any,
+        teacher_coefficient: Any,
     ) -> Any:
         """One step of the optimizer on some rows of a batch.
 
@@ -262,22 +269,24 @@ class PPO:
             `(weights, optimizer, metrics)`.
         """
         (loss, metrics), gradients = jax.value_and_grad(self.loss, has_aux=True)(
-            weights, take_rows(batch, rows), teaching
+            weights, take_rows(batch, rows), teacher_coefficient
         )
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
         changed = self.optimizer.stateless_apply(optimizer, gradients, weights)
         return *changed, {"loss": loss, **metrics, "gradient_norm": norm}
 
-    def teaching(self, iteration: Any) -> Any:
+    def teacher_coefficient_at(self, iteration: Any) -> Any:
         """The coefficient of the teacher's term in an iteration."""
-        left = share_left(self.recipe, iteration) if self.recipe.anneal_teacher else 1.0
-        return jnp.float32(self.recipe.teacher_coefficient * left)
+        recipe, coefficient = self.recipe, self.recipe.teacher_coefficient
+        if recipe.anneal_teacher:
+            coefficient *= fraction_left(recipe, iteration)
+        return jnp.float32(coefficient)
 
-    def led(self, iteration: Any) -> Any:
+    def teacher_acts(self, iteration: Any) -> Any:
         """The worlds in which the teacher acts: spread evenly, fewer and fewer."""
         number = self.recipe.num_environments
         place = jnp.arange(number) * GOLDEN_RATIO % 1.0
-        return place < self.recipe.teacher_share * share_left(self.recipe, iteration)
+        return place < self.recipe.teacher_share * fraction_left(self.recipe, iteration)
 
     def order(self, iteration: Any) -> Any:
         """The rows of every minibatch of an iteration, as `shuffle` gives them."""
@@ -296,12 +305,12 @@ class PPO:
         )  # fmt: skip
         return Minibatch(
             x.observation, x.start, x.valid, x.action, x.log_prob,
-            advantage, advantage + x.value, x.state, x.teacher, x.own,
+            advantage, advantage + x.value, x.state, x.teacher, x.by_policy,
         )  # fmt: skip
 
 
-def share_left(recipe: Recipe, iteration: Any) -> Any:
-    """The share of a run that is left when an iteration begins."""
+def fraction_left(recipe: Recipe, iteration: Any) -> Any:
+    """The fraction of a run that is left when an iteration begins."""
     iterations = recipe.total_steps / recipe.steps_per_iteration
     return jnp.maximum(1.0 - iteration / iterations, 0.0)
 
@@ -342,4 +351,4 @@ class AnnealedRate(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         recipe = self.recipe
         iteration = jnp.asarray(step) // (recipe.num_epochs * recipe.num_minibatches)
-        return recipe.learning_rate * share_left(recipe, iteration)
+        return recipe.learning_rate * fraction_left(recipe, iteration)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.atomic_write import write_text
+from training.evaluation.evaluate import evaluate_recipe
 from training.recipe import Recipe, load_recipe
 
 RECIPE = "recipe.toml"
@@ -21,8 +22,8 @@ MAY_CHANGE = {
 }
 
 
-def open_run(recipe: Recipe, run_dir: Path) -> None:
-    """Makes the folder of a run, or checks that the one there has this recipe.
+def check_folder(recipe: Recipe, run_dir: Path) -> None:
+    """Checks that a folder holds no run, or one with this recipe.
 
     Raises:
         ValueError: If the folder holds a run with another recipe.
@@ -37,22 +38,29 @@ def open_run(recipe: Recipe, run_dir: Path) -> None:
                 f"The run {run_dir} was made with another recipe: choose another "
                 f"--run-dir, or remove it. Received: changed {sorted(changed)}"
             )
+
+
+def open_folder(recipe: Recipe, run_dir: Path) -> None:
+    """Makes the folder of a run, with its recipe."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(file, recipe.to_toml())
+    write_text(run_dir / RECIPE, recipe.to_toml())
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """The runs of a sweep, or the run itself if it is one."""
+    return sorted(folder.glob("seed_*"), key=lambda path: int(path.name[5:])) or [
+        folder
+    ]
 
 
 def write_result(
     policy: Any, recipe: Recipe, run_dir: Path, trained_steps: int
 ) -> dict[str, Any]:
     """Writes the trained policy as a preset, and its evaluation, which it returns."""
-    from training.evaluation.evaluate import evaluate
-
     preset = run_dir / "preset"
     policy.save_to_preset(preset)
     shutil.copy(run_dir / RECIPE, preset / RECIPE)
-    result = evaluate(
-        policy, recipe, recipe.evaluation_episodes, recipe.evaluation_seed
-    )
+    result = evaluate_recipe(policy, recipe)
     result["trained_steps"] = trained_steps
     text = json.dumps(result, indent=2) + "\n"
     for folder in (run_dir, preset):

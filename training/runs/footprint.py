@@ -21,7 +21,7 @@ FLOAT = 4
 COPIES = {"tf_agents": 3, "jax": 2}
 
 
-def check_memory(policy: MemoryPolicy, recipe: Recipe) -> None:
+def check_ram(policy: MemoryPolicy, recipe: Recipe) -> None:
     """Raises a ValueError if the recipe surely needs more memory than there is."""
     needed, free = footprint(policy, recipe), available_bytes()
     total = sum(needed.values())

@@ -55,10 +55,3 @@ def _run(command: list[str]) -> int:
         return subprocess.run(command).returncode
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def runs_of(folder: Path) -> list[Path]:
-    """The runs of a sweep, or the run itself if it is one."""
-    return sorted(folder.glob("seed_*"), key=lambda path: int(path.name[5:])) or [
-        folder
-    ]

@@ -11,7 +11,7 @@ unit, however many episodes its score was measured with.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,28 +54,60 @@ def estimate_improvement(ours: Scores, theirs: Scores) -> Estimate:
     return _estimate(lambda drawn: probability_of_improvement(*drawn), [ours, theirs])
 
 
+def interval(
+    draw: Callable[[np.random.Generator], Any], resamples: int = RESAMPLES
+) -> tuple[Any, Any]:
+    """The bootstrap interval of a statistic: percentiles of it over resamples.
+
+    Args:
+        draw: Resamples with a generator, and gives the statistic: a number or an array.
+        resamples: How often.
+
+    Returns:
+        `(low, high)`, of the statistic's shape.
+    """
+    rng = np.random.default_rng(0)
+    values = [draw(rng) for _ in range(resamples)]
+    outside = 100.0 * (1.0 - LEVEL) / 2.0
+    low, high = np.percentile(values, [outside, 100.0 - outside], axis=0)
+    return low, high
+
+
+def mean_interval(table: np.ndarray) -> list[float]:
+    """The interval of a mean over episodes, or over seeds and episodes of each.
+
+    Args:
+        table: Scores of shape `(episodes,)` or `(seeds, episodes)`.
+    """
+    table = np.atleast_2d(table)
+    seeds, episodes = table.shape
+
+    def draw(rng: np.random.Generator) -> Any:
+        rows = rng.integers(seeds, size=(seeds, 1))
+        columns = rng.integers(episodes, size=(seeds, episodes))
+        return table[rows, columns].mean()
+
+    return [round(float(limit), 4) for limit in interval(draw)]
+
+
+def band(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of the mean over rows, at each column."""
+    number = len(rows)
+    return interval(
+        lambda rng: rows[rng.integers(number, size=number)].mean(axis=0), 1000
+    )
+
+
 def _estimate(
     function: Callable[[list[Scores]], float], groups: list[Scores]
 ) -> Estimate:
-    """A function of groups of scores, and percentiles of it over resamples.
+    """A function of groups of scores, with its interval.
 
-    Seeds are drawn anew with replacement within each task: the strata.
+    Seeds are drawn with replacement within each task: the strata.
     """
-    random = np.random.default_rng(0)
-    values = [
-        function([[random.choice(x, len(x)) for x in scores] for scores in groups])
-        for _ in range(RESAMPLES)
-    ]
-    outside = 100.0 * (1.0 - LEVEL) / 2.0
-    low, high = np.percentile(values, [outside, 100.0 - outside])
+
+    def draw(rng: np.random.Generator) -> float:
+        return function([[rng.choice(x, len(x)) for x in scores] for scores in groups])
+
+    low, high = interval(draw)
     return Estimate(function(groups), float(low), float(high))
-
-
-def band(rows: np.ndarray, resamples: int = 1000) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap interval of the mean over rows, at each column."""
-    random = np.random.default_rng(0)
-    drawn = random.integers(len(rows), size=(resamples, len(rows)))
-    means = rows[drawn].mean(axis=1)
-    outside = 100.0 * (1.0 - LEVEL) / 2.0
-    low, high = np.percentile(means, [outside, 100.0 - outside], axis=0)
-    return low, high

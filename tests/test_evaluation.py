@@ -216,7 +216,6 @@ def test_the_command_plays_and_lists(capsys):
         (["play", "nowhere"], "Expected the name of a released policy"),
         (["play", "tmaze_10", "--render"], "Expected an environment that renders"),
         (["evaluate", "tmaze_10", "--environment", "nowhere"], "cannot be made"),
-        (["export", "nowhere"], "Expected the name of a released policy"),
     ],
 )
 def test_what_the_command_refuses(arguments, message, capsys):

@@ -121,7 +121,7 @@ def test_another_backends_format_is_written_by_its_process(tmp_path):
     policy = make_policy("agalite")
     randomise(policy)
 
-    file = export_policy(policy, tmp_path / "new" / "export", FOREIGN, PYTHON)
+    file = policy.export(tmp_path / "new" / "export", FOREIGN, PYTHON)
 
     assert file == tmp_path / "new" / "export" / FORMATS[FOREIGN].file
     assert [x.name for x in file.parent.parent.iterdir()] == ["export"]

@@ -81,7 +81,7 @@ class Step:
         )
         out, state = self.policy(observation, state, now["start"])
         logits = out.logits[:, 0]
-        action = self.policy.actor.most_likely(logits)
+        action = self.policy.actor.mode(logits)
         new = {
             f"next_{x.name}": y
             for x, y in zip(self.states, tree.flatten(state), strict=True)

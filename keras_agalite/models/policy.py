@@ -11,7 +11,7 @@ from keras import ops, tree
 
 from keras_agalite.layers import MemoryRNN
 from keras_agalite.models.acting import compile_step
-from keras_agalite.models.action_heads import action_head, mlp
+from keras_agalite.models.action_heads import head_class, mlp
 from keras_agalite.models.encoders import Encoder, pick
 from keras_agalite.models.spaces import leaves, space_from_config, space_to_config
 
@@ -96,7 +96,7 @@ class MemoryPolicy(keras.Model):
         self.head_units = head_units
         self.head_activation = head_activation
         dtype = memory.dtype_policy
-        self.actor = action_head(
+        self.actor = head_class(action_space)(
             action_space, head_units, head_activation, dtype=dtype, name="actor"
         )
         self.critic_hidden, self.critic_output = mlp(
@@ -194,10 +194,10 @@ class MemoryPolicy(keras.Model):
         """
         logits, _, state = self.step(observation, state, start)
         if deterministic:
-            return self.actor.mode(logits), state
+            return self.actor.numpy_mode(logits), state
         # default_rng lets a Generator pass through as it is.
         noise = self._noise if seed is None else np.random.default_rng(seed)
-        return self.actor.sample(logits, noise), state
+        return self.actor.numpy_sample(logits, noise), state
 
     def step(
         self, observation: Any, state: Any, start: Any = None

@@ -246,7 +246,7 @@ def act(
     keys = row_keys(ppo.recipe.seed, NOISE, time, len(start))
     draw = getattr(jax.random, head.noise)
     noise = jax.vmap(lambda key: draw(key, (head.noise_size,)))(keys)
-    action = head.choose(logits, noise)
+    action = head.sample(logits, noise)
     return action, head.log_prob(logits, action), value, memory_state
 
 

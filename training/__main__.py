@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     release.add_argument("folder", type=Path, help="for example zoo/tmaze_10")
     release.set_defaults(function=_release)
 
-    cards = commands.add_parser("cards", help="write the cards of zoo/ anew")
+    cards = commands.add_parser("cards", help="write the cards of zoo/ again")
     cards.set_defaults(function=lambda options: _cards())
 
     options = parser.parse_args(arguments)
@@ -113,7 +113,7 @@ def _add_runs(parser: Any) -> None:
         "--by",
         default="memory",
         metavar="KEY",
-        help="the recipes' key that tells groups apart (default: memory)",
+        help="the recipes' key that separates groups (default: memory)",
     )
 
 

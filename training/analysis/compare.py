@@ -27,7 +27,7 @@ def compare(
 
     Args:
         runs: The runs.
-        by: Key of the recipe that tells the groups apart.
+        by: Key of the recipe that separates the groups.
         score: "success_rate" or "mean_return"; success where all report it if None.
 
     Returns:

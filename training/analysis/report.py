@@ -44,7 +44,7 @@ def write_report(runs: list[FinishedRun], by: str, file: Path) -> None:
 
     Args:
         runs: Finished runs.
-        by: Key of the recipe that tells groups apart.
+        by: Key of the recipe that separates groups.
         file: The page.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Environments that are watched: what is wrong is told with whose it is, and when.
+"""Environments that are checked: a fault is reported with its environment and step.
 
 Importing this imports no backend, so that workers stay small.
 """

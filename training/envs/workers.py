@@ -126,7 +126,7 @@ class SupervisedVectorEnv(AsyncVectorEnv):
                 )
 
     def _send(self, i: int, command: str, data: Any) -> None:
-        # A worker that is gone is noticed by who waits for its answer.
+        # A worker that is gone is noticed when its answer is read.
         with contextlib.suppress(OSError):
             self.parent_pipes[i].send((command, data))
 

@@ -17,7 +17,7 @@ FILES = ("config.json", "model.weights.h5", "recipe.toml", "evaluation.json")
 
 
 def release(source: Path, folder: Path) -> None:
-    """Makes a folder of zoo/ from a finished run or sweep, and writes the table anew.
+    """Makes a folder of zoo/ from a finished run or sweep, and rewrites the table.
 
     Of a sweep the seed with the median score is released, and all scores are reported.
 

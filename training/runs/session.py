@@ -78,8 +78,8 @@ class Session:
 
         Args:
             step: Steps done with it.
-            speed: `steps_per_second`, and for collecting and learning apart, where
-                the engine can tell, `collect_...` and `learn_steps_per_second`.
+            speed: `steps_per_second`, and where the engine times them apart,
+                `collect_...` and `learn_steps_per_second`.
             metrics: Of the learner, means over minibatches.
             episodes: Those that ended.
 

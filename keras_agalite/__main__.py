@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -169,33 +170,20 @@ def _list(options: Any) -> None:
 
 
 def _play(options: Any) -> None:
-    import gymnasium
-
     from keras_agalite import MemoryPolicy, rollout
-    from keras_agalite.environments import make
 
     policy = MemoryPolicy.from_preset(options.preset)
     name, arguments = _environment(options)
-    mode = "human" if options.render else None
-    env: gymnasium.Env[Any, Any] = make(name, render_mode=mode, **arguments)
-    if options.render and "human" not in env.metadata.get("render_modes", ()):
-        raise ValueError(
-            "Expected an environment that renders in a window; without --render steps "
-            f"are printed. Received: {name}, render modes "
-            f"{env.metadata.get('render_modes')}"
-        )
     count = 0
 
     def follow(step: Any) -> None:
         nonlocal count
-        if options.render:
-            env.render()
-        elif step.action is not None:
+        if step.action is not None:
             count += 1
             action, reward = step.action[0].tolist(), float(step.reward[0])
             print(f"step {count:>4}   action {action}   reward {reward:g}")
 
-    with env:
+    with _make(name, arguments, options.render) as env:
         for seed in range(options.seed, options.seed + options.episodes):
             count = 0
             (episode,) = rollout(
@@ -203,9 +191,26 @@ def _play(options: Any) -> None:
                 env,
                 seed=seed,
                 deterministic=not options.sampled,
-                on_step=follow,
+                on_step=None if options.render else follow,
             )
             show({k: v for k, v in episode._asdict().items() if v is not None})
+
+
+def _make(name: str, arguments: dict[str, Any], in_window: bool) -> Any:
+    import gymnasium
+
+    from keras_agalite.environments import make
+
+    try:
+        with warnings.catch_warnings():
+            # Gymnasium says that it opens the window of those that draw images.
+            warnings.simplefilter("ignore")
+            return make(name, render_mode="human" if in_window else None, **arguments)
+    except (gymnasium.error.Error, TypeError) as error:
+        raise ValueError(
+            f"The environment cannot be made. Received: environment={name!r}, "
+            f"arguments={arguments}, window={in_window}: {error}"
+        ) from error
 
 
 def _evaluate(options: Any) -> None:

@@ -69,6 +69,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check_type(field.name, field.type)
+        is_name = self.name == Path(self.name).name  # the run's folder is called so
+        self._check("name", is_name and self.name not in ("", ".."), "no path")
         one_of = {
             "engine": ENGINES,
             "vectorization_mode": VECTORIZATION_MODES,

@@ -68,6 +68,7 @@ def test_overrides_are_toml_or_text(recipe_file):
         ("sequence_length=1", "`sequence_length` must be greater than 1"),
         ("seed", "Expected --set key=value"),
         ("total_steps.x=1", "Expected a table for `total_steps`"),
+        ("name=../up", "`name` must be no path. Received: name='../up'"),
         ("policy=7", "`policy` must be of type str"),
         ("policy=tmaze_one", r"Expected the name of a policy of the zoo: tmaze_<"),
     ],

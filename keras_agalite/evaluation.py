@@ -13,6 +13,7 @@ from keras_agalite.environments import make_vec
 from keras_agalite.environments.functional.registry import has_functional
 
 PREVIOUS = ("previous_action", "previous_reward")
+Environment = str | gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]
 
 
 class Episode(NamedTuple):
@@ -52,7 +53,7 @@ class Step(NamedTuple):
 
 def rollout(
     policy: Any,
-    env: "str | gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]",
+    env: Environment,
     episodes: int = 1,
     seed: int = 0,
     *,
@@ -120,7 +121,7 @@ def rollout(
 
 def evaluate(
     policy: Any,
-    env: "str | gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]",
+    env: Environment,
     episodes: int = 200,
     seed: int = 1_000_000,
     *,

@@ -111,7 +111,7 @@ def preset_recipe(preset: str | Path) -> Path:
     Raises:
         ValueError: If the preset has no recipe.
     """
-    from keras_agalite.models.presets import find_preset
+    from keras_agalite.presets import find_preset
 
     recipe = find_preset(preset) / "recipe.toml"
     if not recipe.is_file():

@@ -127,7 +127,7 @@ def _add_environment(parser: Any) -> None:
 
 def _environment(options: Any) -> tuple[str, dict[str, Any]]:
     """The environment that the options name, or that the preset is listed with."""
-    from keras_agalite.models.presets import find_preset
+    from keras_agalite.presets import find_preset
     from keras_agalite.zoo import list_policies
 
     arguments = options.environment_arguments

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import sys
 import keras_agalite
-from keras_agalite.models.presets import released_folder, released_presets
+from keras_agalite.presets import released_folder, released_presets
 assert keras_agalite.__file__.startswith(sys.argv[1]), keras_agalite.__file__
 assert str(released_folder()).startswith(sys.argv[1])
 names = released_presets()

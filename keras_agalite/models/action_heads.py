@@ -14,7 +14,8 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
-from keras_agalite.layers.gru_gate import orthogonal
+from keras_agalite.layers.initializers import Zeros
+from keras_agalite.models.dense import count_mlp, mlp
 from keras_agalite.models.spaces import space_from_config, space_to_config
 
 
@@ -161,25 +162,6 @@ class ActionHead(keras.layers.Layer, abc.ABC):
 def to_space(space: gymnasium.Space[Any] | dict[str, Any]) -> gymnasium.Space[Any]:
     """A space, from itself or from its description in a configuration."""
     return space_from_config(space) if isinstance(space, dict) else space
-
-
-def mlp(
-    units: int, activation: str, outputs: int, dtype: Any, gain: float = 2**0.5
-) -> Any:
-    """A hidden layer and an output layer, whose weights begin with the gain."""
-    return (
-        keras.layers.Dense(
-            units, activation, kernel_initializer=orthogonal(), dtype=dtype
-        ),
-        keras.layers.Dense(
-            outputs, kernel_initializer=keras.initializers.Orthogonal(gain), dtype=dtype
-        ),
-    )
-
-
-def count_mlp(features: int, units: int, outputs: int) -> int:
-    """Number of weights of `mlp` on so many features."""
-    return (features + 1) * units + (units + 1) * outputs
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -411,7 +393,7 @@ class BoxHead(ActionHead):
     def build(self, features_shape: Any) -> None:
         super().build(features_shape)
         self.log_std = self.add_weight(
-            name="log_std", shape=(self.size,), initializer="zeros"
+            name="log_std", shape=(self.size,), initializer=Zeros()
         )
 
     def call(self, features: Any) -> Any:

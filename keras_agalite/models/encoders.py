@@ -9,7 +9,8 @@ import gymnasium
 import keras
 from keras import ops
 
-from keras_agalite.layers.gru_gate import orthogonal
+from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
+from keras_agalite.models.dense import dense
 from keras_agalite.models.spaces import (
     feature_size,
     is_image,
@@ -91,12 +92,6 @@ class Encoder(keras.layers.Layer, abc.ABC):
         ]
         return ops.concatenate(features, axis=-1) if features else None
 
-    def dense(self, units: int, activation: str) -> keras.layers.Dense:
-        """A dense layer as the encoders use it, with an orthogonal kernel."""
-        return keras.layers.Dense(
-            units, activation, kernel_initializer=orthogonal(), dtype=self.dtype_policy
-        )
-
     def get_config(self) -> dict[str, Any]:
         space = space_to_config(self.observation_space)
         return {**super().get_config(), "observation_space": space}
@@ -150,7 +145,7 @@ class MLPEncoder(Encoder):
         super().__init__(observation_space, **kwargs)
         self.units = tuple(units)
         self.activation = activation
-        self.layers = [self.dense(n, activation) for n in self.units]
+        self.layers = [dense(n, activation, self.dtype_policy) for n in self.units]
         self.input_size = _size(self.observation_space)
         self.output_size = self.count_features(
             self.observation_space, self.units, activation
@@ -229,7 +224,7 @@ class ImageEncoder(Encoder, abc.ABC):
         _, trunk = self._count_trunk(self.observation_space, **trunk_config or {})
         self.flat_size = math.prod(trunk)
         self.output_size = self.count_features(self.observation_space, units)
-        self.output_layer = self.dense(units, "relu")
+        self.output_layer = dense(units, "relu", self.dtype_policy)
 
     @classmethod
     def _image(cls, observation_space: Any) -> tuple[tuple[str, ...], Any]:
@@ -306,7 +301,8 @@ class ImageEncoder(Encoder, abc.ABC):
             filters,
             size,
             strides,
-            kernel_initializer=orthogonal(),
+            kernel_initializer=Orthogonal(RELU_GAIN),
+            bias_initializer=Zeros(),
             dtype=self.dtype_policy,
             **kwargs,
         )

@@ -1,16 +1,17 @@
 """The factory functions of the zoo."""
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_agalite.environments.registry import resolve
-from keras_agalite.models import MemoryPolicy, presets
-from keras_agalite.models.sizes import count_parameters
+from keras_agalite.layers.catalog import MEMORIES
+from keras_agalite.models import MemoryPolicy
+from keras_agalite.presets import Preset, find_preset, released_presets
 from keras_agalite.zoo import specs
-from keras_agalite.zoo.specs import CLASSES as _CLASSES
-from keras_agalite.zoo.specs import MEMORY_NAMES, PolicySpec
+from keras_agalite.zoo.specs import PolicySpec
 
 Weights = str | Path | None
 
@@ -370,9 +371,9 @@ def list_policies() -> list[PolicyInfo]:
     ... )
     >>> policy = keras_agalite.MemoryPolicy.from_preset(info.name)
     """
-    released = {name: _released_info(name) for name in presets.released_presets()}
+    released = {name: _released_info(name) for name in released_presets()}
     rest = [
-        _info(spec, "agalite", count_parameters(spec.config()), None)
+        _info(spec, "agalite", spec.preset().num_weights, None)
         for name, spec in specs.known_specs().items()
         if name not in released
     ]
@@ -380,12 +381,10 @@ def list_policies() -> list[PolicyInfo]:
 
 
 def _released_info(name: str) -> PolicyInfo:
-    folder = presets.find_preset(name)
-    config = presets.read_config(folder / presets.CONFIG)
-    memory = next(n for n, c in _CLASSES.items() if c == config["memory"]["class"])
+    preset = Preset.find(name)
+    memory: str = preset.memory.cls.short_name
     spec = specs.find_spec(name.removesuffix(_suffix(memory)))
-    score = _score(spec, folder)
-    return _info(spec, memory, count_parameters(config), score)
+    return _info(spec, memory, preset.num_weights, _score(spec, find_preset(name)))
 
 
 def _info(
@@ -423,13 +422,13 @@ def _suffix(memory: str) -> str:
 
 
 def _policy(spec: PolicySpec, memory: str, weights: Weights) -> MemoryPolicy:
-    _check("memory", memory, MEMORY_NAMES)
+    _check("memory", memory, tuple(MEMORIES))
     name = spec.name + _suffix(memory)
-    is_released = name in presets.released_presets()
+    is_released = name in released_presets()
     if weights == "pretrained" and not is_released:
         raise ValueError(
             f"No weights are released for {name}; there are "
-            f"{', '.join(presets.released_presets())}. Received: weights='pretrained'"
+            f"{', '.join(released_presets())}. Received: weights='pretrained'"
         )
     if weights in ("auto", "pretrained") and is_released:
         return MemoryPolicy.from_preset(name)
@@ -440,21 +439,22 @@ def _policy(spec: PolicySpec, memory: str, weights: Weights) -> MemoryPolicy:
                 "and knows nothing yet. weights=None makes one without this warning.",
                 stacklevel=3,
             )
-        return presets.policy_from_config(spec.config(memory))
+        return spec.preset(memory).policy(load_weights=False)
     if str(weights).endswith(".h5"):
-        return presets.load_weights(spec.config(memory), Path(weights))
-    return _fitting(MemoryPolicy.from_preset(weights), spec, weights)
+        return dataclasses.replace(spec.preset(memory), weights=Path(weights)).policy()
+    preset = Preset.find(weights)
+    _check_spaces(preset, spec, weights)
+    return preset.policy()
 
 
-def _fitting(policy: MemoryPolicy, spec: PolicySpec, weights: Any) -> MemoryPolicy:
+def _check_spaces(preset: Preset, spec: PolicySpec, weights: Any) -> None:
     for what in ("observation_space", "action_space"):
-        expected, received = getattr(spec, what), getattr(policy, what)
+        expected, received = getattr(spec, what), getattr(preset, what)
         if expected != received:
             raise ValueError(
                 f"Expected a policy with the {what} {expected}. Received: "
                 f"weights={str(weights)!r} with {received}"
             )
-    return policy
 
 
 def _check_length(name: str, value: Any, least: int) -> None:

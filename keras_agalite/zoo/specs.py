@@ -6,7 +6,6 @@ any; docs/zoo.md says where it has none.
 
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +14,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.models.presets import FORMAT
-from keras_agalite.models.sizes import count_parameters
-from keras_agalite.models.spaces import space_to_config
+from keras_agalite.layers.catalog import memory_class
+from keras_agalite.models.catalog import encoder_class
+from keras_agalite.presets import Preset
+from keras_agalite.presets.config import MAX_SIZE, Part
 
 MAZE_SIZES = ("9x9", "11x11", "13x13", "15x15")
 VARIANTS = ("grid", "continuous")
@@ -89,10 +89,21 @@ class PolicySpec:
         Raises:
             ValueError: If no memory has the name.
         """
-        return dict(self.config(memory)["memory"]["config"])
+        return dict(self.preset(memory).memory.arguments)
 
     def config(self, memory: str = "agalite") -> dict[str, Any]:
-        """The configuration of a preset with this memory.
+        """The configuration of a preset with this memory, as JSON has it.
+
+        Args:
+            memory: Short name of a memory.
+
+        Raises:
+            ValueError: If no memory has the name.
+        """
+        return self.preset(memory).to_config()
+
+    def preset(self, memory: str = "agalite") -> Preset:
+        """The policy with this memory, from which `policy()` builds a fresh one.
 
         Args:
             memory: Short name of a memory. AGaLiTe has the spec's own width; another
@@ -102,121 +113,44 @@ class PolicySpec:
         Raises:
             ValueError: If no memory has the name.
         """
-        config = self._config("agalite", self.hidden_dim)
+        preset = self._preset("agalite", self.hidden_dim)
         if memory == "agalite":
-            return config
-        target = count_parameters(config)
+            return preset
+        target = preset.num_weights
 
         def weights(width: int) -> int:
-            return count_parameters(self._config(memory, width))
+            return self._preset(memory, width).num_weights
 
         # The number of weights grows with the width: double it, then bisect.
         low, high = _STEP, 2 * _STEP
-        while weights(high) < target:
+        while weights(high) < target and high < MAX_SIZE:
             low, high = high, 2 * high
         while high - low > _STEP:
             middle = (low + high) // (2 * _STEP) * _STEP
             low, high = (middle, high) if weights(middle) < target else (low, middle)
         width = min(low, high, key=lambda width: abs(weights(width) - target))
-        return self._config(memory, width)
+        return self._preset(memory, width)
 
-    def _config(self, memory: str, width: int) -> dict[str, Any]:
-        space = space_to_config(self.observation_space)
-        name, arguments = _MEMORIES[memory](self, width)
-        return {
-            "format": FORMAT,
-            "encoder": {
-                "class": _ENCODERS[self.encoder],
-                "dtype": "float32",
-                "config": {"observation_space": space, **self.encoder_arguments},
-            },
-            "memory": {"class": name, "dtype": "float32", "config": arguments},
-            "action_space": space_to_config(self.action_space),
-            "head_units": self.head_units,
-            "head_activation": self.head_activation,
+    def _preset(self, memory: str, width: int) -> Preset:
+        cls = memory_class(memory)
+        arguments = cls.zoo_config(
+            width,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            head_dim=self.head_dim,
+            eta=self.eta,
+        )
+        encoder = {
+            "observation_space": self.observation_space,
+            **self.encoder_arguments,
         }
-
-
-_ENCODERS = {
-    "mlp": "MLPEncoder",
-    "grid": "GridEncoder",
-    "conv": "ConvEncoder",
-    "resnet": "ResNetEncoder",
-}
-
-
-def _blocks(name: str, **more: Any) -> Callable[[PolicySpec, int], Any]:
-    def arguments(a: PolicySpec, width: int) -> tuple[str, dict[str, Any]]:
-        sizes = {
-            "num_layers": a.num_layers,
-            "num_heads": a.num_heads,
-            "head_dim": a.head_dim,
-            "hidden_dim": width,
-            "intermediate_dim": width,
-        }
-        return name, {**sizes, **more}
-
-    return arguments
-
-
-def _cells(name: str, num_layers: int) -> Callable[[PolicySpec, int], Any]:
-    def arguments(a: PolicySpec, width: int) -> tuple[str, dict[str, Any]]:
-        return name, {"hidden_dim": width, "num_layers": num_layers}
-
-    return arguments
-
-
-def _layers(name: str, *widths: str, **more: Any) -> Callable[[PolicySpec, int], Any]:
-    """As many layers as AGaLiTe has; what `widths` names is as wide as the stream."""
-
-    def arguments(a: PolicySpec, width: int) -> tuple[str, dict[str, Any]]:
-        sizes = dict.fromkeys(("hidden_dim", *widths), width)
-        return name, {"num_layers": a.num_layers, **sizes, **more}
-
-    return arguments
-
-
-def _gated_delta_net(a: PolicySpec, width: int) -> tuple[str, dict[str, Any]]:
-    sizes = {"head_dim": a.head_dim // 2, "expand_v": 2, "conv_size": 4}
-    return _blocks("GatedDeltaNet", **sizes)(a, width)
-
-
-_MEMORIES: dict[str, Callable[[PolicySpec, int], tuple[str, dict[str, Any]]]] = {
-    "agalite": lambda a, width: _blocks("AGaLiTe", eta=a.eta, r=2)(a, width),
-    "galite": _blocks("GaLiTe", eta=2),
-    "gtrxl": _blocks("GTrXL", memory_length=128, sliding_window=True),
-    "shm": _layers(
-        "StableHadamardMemory",
-        "intermediate_dim",
-        memory_size=64,
-        num_rows=128,
-        random_row=True,
-        seed=0,
-    ),
-    "ffm": _layers(
-        "FastForgetfulMemory", memory_size=32, context_size=4, max_period=1024
-    ),
-    "gated_delta_net": _gated_delta_net,
-    "lru": _layers("LRU", "state_dim", r_min=0.0, r_max=1.0, max_phase=2 * math.pi),
-    "mingru": _layers("MinGRU", "intermediate_dim", expansion=1),
-    "gru": _cells("GRU", 1),
-    "lstm": _cells("LSTM", 1),
-    "memoryless": _cells("Memoryless", 4),
-}
-MEMORY_NAMES = tuple(_MEMORIES)
-CLASSES = {
-    "agalite": "AGaLiTe",
-    "galite": "GaLiTe",
-    "gtrxl": "GTrXL",
-    "shm": "StableHadamardMemory",
-    "ffm": "FastForgetfulMemory",
-    "gated_delta_net": "GatedDeltaNet",
-    "lru": "LRU",
-    "mingru": "MinGRU",
-    "gru": "GRU",
-    "lstm": "LSTM",
-    "memoryless": "Memoryless",
-}
+        return Preset(
+            Part(encoder_class(self.encoder), "float32", encoder),
+            Part(cls, "float32", arguments),
+            self.action_space,
+            self.head_units,
+            self.head_activation,
+        )
 
 
 _SMALL: dict[str, Any] = {"num_layers": 2, "num_heads": 2, "head_dim": 32}

@@ -259,6 +259,7 @@ def test_noise_that_is_given_chooses_what_sample_draws(action_space):
         assert clipped.dtype == BOX.dtype
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # on JAX
 @every_action_space
 def test_the_mode_of_tensors_is_that_of_arrays(action_space):
     head = make_head(action_space)

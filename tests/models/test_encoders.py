@@ -11,7 +11,6 @@ from keras_agalite.models import (
     GridEncoder,
     MLPEncoder,
     ResNetEncoder,
-    encoders,
 )
 from tests.helpers import compiled, to_numpy
 from tests.models.conftest import (
@@ -173,15 +172,31 @@ def test_grid_wants_one_grid_with_a_channel_a_category(space):
     ("encoder", "size", "flat_size", "weights"),
     [(ConvEncoder, 84, 7 * 7 * 64, 8), (ResNetEncoder, 64, 8 * 8 * 32, 32)],
 )
-def test_the_published_sizes(encoder, size, flat_size, weights, monkeypatch):
-    # Large orthogonal matrices take seconds on JAX.
-    monkeypatch.setattr(encoders, "orthogonal", lambda: "zeros")
+def test_the_published_sizes(encoder, size, flat_size, weights):
     encoder = encoder(spaces.Box(0, 255, (size, size, 3), np.uint8))
 
     encoder.build()
 
     assert encoder.output_layer.kernel.shape == (flat_size, 256)
     assert len(encoder.weights) == weights
+
+
+@pytest.mark.parametrize(
+    ("encoder", "space", "config"),
+    [
+        (MLPEncoder, NESTED, {"units": [], "activation": "tanh"}),
+        (MLPEncoder, NESTED, {"units": [4, 3], "activation": "tanh"}),
+        (GridEncoder, NESTED, {"categories": [5, 3, 2], "units": 4}),
+        (ConvEncoder, LARGE_IMAGE, {"units": 4}),
+        (ResNetEncoder, NESTED, {"units": 4, "filters": [2, 3]}),
+    ],
+)
+def test_weights_are_counted_before_they_exist(encoder, space, config):
+    built = encoder(space, **config)
+    built.build()
+
+    assert encoder.count_weights(space, **config) == built.count_params()
+    assert encoder.count_features(space, **config) == built.output_size
 
 
 def test_other_parts_follow_the_image():

@@ -7,15 +7,14 @@ import warnings
 import numpy as np
 import pytest
 from gymnasium import spaces
+from keras_agalite.layers.catalog import MEMORIES
 
 import keras_agalite
 from keras_agalite import environments, zoo
 from keras_agalite.environments.registry import resolve
-from keras_agalite.models import presets
-from keras_agalite.models.presets import released_folder, released_presets
-from keras_agalite.models.sizes import count_parameters
+from keras_agalite.presets import preset as preset_module
+from keras_agalite.presets import released_folder, released_presets
 from keras_agalite.zoo import specs
-from keras_agalite.zoo.specs import MEMORY_NAMES
 
 FUNCTIONS = (
     zoo.tmaze_policy,
@@ -39,28 +38,28 @@ def test_called_bare_it_acts(function):
     assert all(policy.action_space.contains(a) for a in action)
 
 
-@pytest.mark.parametrize("memory", MEMORY_NAMES)
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_every_memory_has_about_as_many_weights(memory):
     for spec in (*specs.known_specs().values(), specs.find_spec("tmaze_300")):
-        base = count_parameters(spec.config())
-        assert abs(count_parameters(spec.config(memory)) / base - 1) < 0.1, spec.name
+        ratio = spec.preset(memory).num_weights / spec.preset().num_weights
+        assert abs(ratio - 1) < 0.1, spec.name
 
 
-@pytest.mark.parametrize("memory", MEMORY_NAMES)
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_no_other_width_comes_nearer(memory):
     spec = specs.find_spec("minigrid_memory_11")
-    base = count_parameters(spec.config())
+    base = spec.preset().num_weights
     widths = range(8, 1024, 8)
-    counts = [count_parameters(spec._config(memory, width)) for width in widths]
+    counts = [spec._preset(memory, width).num_weights for width in widths]
     assert counts == sorted(set(counts))  # bisection needs it
     nearest = min(counts, key=lambda count: abs(count - base))
-    assert count_parameters(spec.config(memory)) == nearest
+    assert spec.preset(memory).num_weights == nearest
 
 
-@pytest.mark.parametrize("memory", MEMORY_NAMES)
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_the_count_is_that_of_the_policy(memory):
     policy = zoo.tmaze_policy(10, memory=memory, weights=None)
-    expected = count_parameters(specs.find_spec("tmaze_10").config(memory))
+    expected = specs.find_spec("tmaze_10").preset(memory).num_weights
     assert policy.count_params() == expected
 
 
@@ -68,9 +67,8 @@ def test_the_count_is_that_of_the_policy(memory):
     "name", ["mystery_path", "memory_maze_9x9", "minigrid_memory_11"]
 )
 def test_the_count_is_that_of_the_policy_with_images(name):
-    config = specs.find_spec(name).config("memoryless")
-    policy = keras_agalite.models.presets.policy_from_config(config)
-    assert policy.count_params() == count_parameters(config)
+    preset = specs.find_spec(name).preset("memoryless")
+    assert preset.policy(load_weights=False).count_params() == preset.num_weights
 
 
 def test_a_spec_is_found_by_its_name():
@@ -186,7 +184,7 @@ def test_a_score_is_that_of_the_environment_that_is_named():
 
 
 def test_the_list_names_memories_by_their_short_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(presets, "released_folder", lambda: tmp_path)
+    monkeypatch.setattr(preset_module, "released_folder", lambda: tmp_path)
     policy = zoo.tmaze_policy(10, memory="shm", weights=None)
     policy.save_to_preset(tmp_path / "tmaze_10_shm")
     info = zoo.list_policies()[0]

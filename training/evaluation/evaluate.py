@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_agalite
+from keras_agalite.presets import find_preset
 from training.recipe import Recipe
 
 
@@ -42,8 +43,6 @@ def preset_recipe(preset: str | Path) -> Path:
     Raises:
         ValueError: If the preset has no recipe.
     """
-    from keras_agalite.models.presets import find_preset
-
     recipe = find_preset(preset) / "recipe.toml"
     if not recipe.is_file():
         raise ValueError(

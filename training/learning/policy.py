@@ -5,8 +5,10 @@ from typing import Any
 import gymnasium
 import keras
 
-import keras_agalite
-from keras_agalite.models.presets import find_preset
+from keras_agalite import MemoryPolicy
+from keras_agalite.layers.catalog import memory_class
+from keras_agalite.models.catalog import encoder_class
+from keras_agalite.presets import Preset, find_preset
 from training.recipe import Recipe
 
 
@@ -26,34 +28,25 @@ def make_policy(
     recipe: Recipe,
     observation_space: gymnasium.Space[Any],
     action_space: gymnasium.Space[Any],
-) -> keras_agalite.MemoryPolicy:
+) -> MemoryPolicy:
     """The recipe's policy, with fresh weights drawn with its seed or a preset's.
 
     Raises:
         ValueError: If there is no such encoder or memory or it refuses its arguments,
-            or the preset cannot be loaded or holds another policy.
+            if a preset cannot hold the policy, or if the recipe's preset cannot be
+            loaded or holds another policy.
     """
     keras.utils.set_random_seed(recipe.seed)
-
-    def part(what: str, cls: Any, *arguments: Any) -> Any:
-        keywords = getattr(recipe, f"{what}_arguments")
-        try:
-            return cls(*arguments, **keywords)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"`{what}_arguments` must fit {cls.__name__}. Received: "
-                f"{what}_arguments={keywords}: {error}"
-            ) from error
-
-    policy = keras_agalite.MemoryPolicy(
-        part("encoder", encoder_class(recipe.encoder), observation_space),
-        part("memory", memory_class(recipe.memory)),
+    policy = MemoryPolicy(
+        _make(encoder_class(recipe.encoder), recipe, "encoder", observation_space),
+        _make(memory_class(recipe.memory), recipe, "memory"),
         action_space,
         head_units=recipe.head_units,
         head_activation=recipe.head_activation,
     )
+    Preset.of(policy)  # refuses now what could not be saved after training
     if preset := recipe.initial_preset:
-        weights = keras_agalite.MemoryPolicy.from_preset(preset).get_weights()
+        weights = MemoryPolicy.from_preset(preset).get_weights()
         if [w.shape for w in weights] != [w.shape for w in policy.get_weights()]:
             raise ValueError(
                 "`initial_preset` must hold the policy that the recipe describes. "
@@ -63,13 +56,12 @@ def make_policy(
     return policy
 
 
-def encoder_class(name: str) -> Any:
-    from keras_agalite.zoo.specs import _ENCODERS
-
-    return getattr(keras_agalite, _ENCODERS[name])
-
-
-def memory_class(name: str) -> Any:
-    from keras_agalite.zoo.specs import CLASSES
-
-    return getattr(keras_agalite, CLASSES[name])
+def _make(cls: Any, recipe: Recipe, part: str, *arguments: Any) -> Any:
+    keywords = getattr(recipe, f"{part}_arguments")
+    try:
+        return cls(*arguments, **keywords)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{part}_arguments` must fit {cls.__name__}. Received: "
+            f"{part}_arguments={keywords}: {error}"
+        ) from error

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_agalite.models.weights_file import count_numbers
+from keras_agalite.presets.weights_file import count_numbers
 from training.analysis.estimates import mean_interval
 from training.atomic_write import write_text
 from training.recipe import load_recipe, to_toml_value

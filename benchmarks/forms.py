@@ -15,12 +15,11 @@ from keras_agalite.layers import (
     GRU,
     LSTM,
     AGaLiTe,
-    AGaLiTeBlock,
     AGaLiTeCell,
     GaLiTe,
     GTrXL,
 )
-from keras_agalite.models import sizes
+from keras_agalite.layers.agalite import AGaLiTeBlock
 
 FEATURES = 16  # inputs of the memory, as in T-Maze
 
@@ -163,7 +162,7 @@ def make_form(name: str, **arguments: Any) -> Any:
         layer = GaLiTe(return_state=True)
     elif name in ("gru", "lstm"):
         kind = {"gru": GRU, "lstm": LSTM}[name]
-        layer = kind(_width(kind.__name__), return_state=True)
+        layer = kind(_width(kind), return_state=True)
     else:
         layer = _AGALITES[name](return_state=True, **arguments)
     layer.build((None, None, FEATURES))
@@ -177,13 +176,14 @@ def make_form(name: str, **arguments: Any) -> Any:
     return layer
 
 
-def _width(name: str) -> int:
+def _width(kind: type[GRU] | type[LSTM]) -> int:
     """Units with which a recurrent layer has as many weights as AGaLiTe."""
-    count = sizes._MEMORIES
-    target = count["AGaLiTe"](FEATURES, 4, 128, 4, 64, 128, 4, 2)[0]
-    return min(
-        range(8, 2048, 8), key=lambda n: abs(count[name](FEATURES, n, 1)[0] - target)
-    )
+    target = AGaLiTe.count_weights(FEATURES)
+
+    def difference(units: int) -> int:
+        return abs(kind.count_weights(FEATURES, hidden_dim=units) - target)
+
+    return min(range(8, 2048, 8), key=difference)
 
 
 _AGALITES = {

@@ -16,19 +16,25 @@ REFERENCES = sorted((Path(__file__).parent / "reference").glob("*.npz"))
 def make_layer(config):
     if config["model"] == "GTrXL":
         return GTrXL(
-            config["layer_num"],
-            config["embedding_dim"],
-            config["head_num"],
-            config["head_dim"],
-            config["embedding_dim"],
-            config["memory_len"],
+            num_layers=config["layer_num"],
+            hidden_dim=config["embedding_dim"],
+            num_heads=config["head_num"],
+            head_dim=config["head_dim"],
+            intermediate_dim=config["embedding_dim"],
+            memory_length=config["memory_len"],
             sliding_window=False,
             return_state=True,
         )
-    sizes = [config[k] for k in ("n_layers", "d_model", "n_heads", "d_head", "d_ffc")]
+    sizes = {
+        "num_layers": config["n_layers"],
+        "hidden_dim": config["d_model"],
+        "num_heads": config["n_heads"],
+        "head_dim": config["d_head"],
+        "intermediate_dim": config["d_ffc"],
+    }
     if config["model"] == "GaLiTe":
-        return GaLiTe(*sizes, config["kernel_config"]["nu"], return_state=True)
-    return AGaLiTe(*sizes, config["eta"], config["r"], return_state=True)
+        return GaLiTe(**sizes, eta=config["kernel_config"]["nu"], return_state=True)
+    return AGaLiTe(**sizes, eta=config["eta"], r=config["r"], return_state=True)
 
 
 class Reference:

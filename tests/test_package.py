@@ -17,21 +17,20 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # The public API. A name that goes or comes is a decision: change it here as well.
 PUBLIC = {
-    "keras_agalite": """AGaLiTe AGaLiTeCell ConvEncoder FastForgetfulMemory
-        FastForgetfulMemoryCell GRU GTrXL GTrXLCell GaLiTe GaLiTeCell
-        GatedDeltaNet GatedDeltaNetCell GridEncoder LRU LRUCell LSTM MLPEncoder
-        MemoryPolicy MemoryRNN Memoryless MinGRU MinGRUCell ResNetEncoder
-        StableHadamardMemory StableHadamardMemoryCell __version__ convert
-        environments evaluate export layers models ops rollout zoo""",
+    "keras_agalite": """AGaLiTe AGaLiTeCell ConfiguredMemory ConvEncoder
+        FastForgetfulMemory FastForgetfulMemoryCell GRU GRUGate GTrXL GTrXLCell GaLiTe
+        GaLiTeCell GatedDeltaNet GatedDeltaNetCell GridEncoder LRU LRUCell LSTM
+        MLPEncoder MemoryPolicy MemoryRNN Memoryless MemorylessCell MinGRU MinGRUCell
+        ResNetEncoder StableHadamardMemory StableHadamardMemoryCell __version__
+        convert environments evaluate export layers models ops rollout zoo""",
     "keras_agalite.ops": """agalite_attention agalite_state_size galite_attention
         galite_state_size gated_delta_rule hadamard_memory linear_recurrence
         relative_attention""",
-    "keras_agalite.layers": """AGaLiTe AGaLiTeBlock AGaLiTeCell FastForgetfulMemory
-        FastForgetfulMemoryBlock FastForgetfulMemoryCell GRU GRUGate GTrXL
-        GTrXLBlock GTrXLCell GaLiTe GaLiTeBlock GaLiTeCell GatedDeltaNet
-        GatedDeltaNetBlock GatedDeltaNetCell LRU LRUBlock LRUCell LSTM MemoryRNN
-        Memoryless MemorylessCell MinGRU MinGRUBlock MinGRUCell
-        StableHadamardMemory StableHadamardMemoryBlock StableHadamardMemoryCell""",
+    "keras_agalite.layers": """AGaLiTe AGaLiTeCell ConfiguredMemory
+        FastForgetfulMemory FastForgetfulMemoryCell GRU GRUGate GTrXL GTrXLCell GaLiTe
+        GaLiTeCell GatedDeltaNet GatedDeltaNetCell LRU LRUCell LSTM MEMORIES MemoryRNN
+        Memoryless MemorylessCell MinGRU MinGRUCell StableHadamardMemory
+        StableHadamardMemoryCell memory_class register_memory""",
     "keras_agalite.models": """ConvEncoder Encoder GridEncoder MLPEncoder
         MemoryPolicy PolicyOutput ResNetEncoder""",
     "keras_agalite.export": "export_policy",
@@ -159,7 +158,7 @@ from gymnasium.spaces import Box, Discrete
 from keras_agalite import AGaLiTe, MemoryPolicy, MLPEncoder
 
 policy = MemoryPolicy(
-    MLPEncoder(Box(-1.0, 1.0, (3,))), AGaLiTe(1, 4, 1, 2, 4, 1), Discrete(2),
+    MLPEncoder(Box(-1.0, 1.0, (3,))), AGaLiTe(1, hidden_dim=4), Discrete(2),
     head_units=4,
 )
 observation, state = policy.sample_observation(2, seed=0), policy.initial_state(2)

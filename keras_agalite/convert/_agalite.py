@@ -30,7 +30,7 @@ def weight_entries(layer: AGaLiTe) -> Iterator[Entry]:
 
 
 def state_shapes(layer: AGaLiTe) -> dict[str, tuple[int, ...]]:
-    a = layer.cell.arguments
+    a = layer.cell.cell_config
     wide = a["eta"] * a["head_dim"]
     parts = {
         "tilde_k": (a["r"], a["num_heads"], wide),

@@ -39,7 +39,7 @@ def weight_entries(layer: GaLiTe) -> Iterator[Entry]:
 
 
 def state_shapes(layer: GaLiTe) -> dict[str, tuple[int, ...]]:
-    a = layer.cell.arguments
+    a = layer.cell.cell_config
     heads, wide = a["num_heads"], a["eta"] * a["head_dim"]
     parts = {"c": (heads, a["head_dim"], wide), "s": (heads, wide)}
     return {

@@ -38,7 +38,7 @@ def weight_entries(layer: GTrXL) -> Iterator[Entry]:
 
 
 def state_shapes(layer: GTrXL) -> dict[str, tuple[int, ...]]:
-    a = layer.cell.arguments
+    a = layer.cell.cell_config
     length = a["memory_length"]
     return {
         "memory": (a["num_layers"] + 1, length, 1, a["hidden_dim"]),

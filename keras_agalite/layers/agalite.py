@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.gated_block import GatedBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops import agalite_attention, agalite_state_size
@@ -19,15 +20,7 @@ class AGaLiTeBlock(GatedBlock):
         h = gate(e, relu(W_o attention(LN(e))))
         y = gate(h, relu(W_2 relu(W_1 LN(h))))
 
-    Call arguments:
-        inputs: Tensor of shape `(batch, time, features)`.
-        state: Tensor of shape `(batch, state_size)`.
-        start: Optional boolean tensor of shape `(batch, time)`.
-        mask: Optional boolean tensor of shape `(batch, time)`.
-
-    Returns:
-        `(outputs, state)` of shapes `(batch, time, hidden_dim)` and
-        `(batch, state_size)`.
+    Call arguments and returns: as in `Block`.
     """
 
     attention = staticmethod(agalite_attention)
@@ -56,6 +49,12 @@ class AGaLiTeBlock(GatedBlock):
     def build_attention(self, shape: Any) -> None:
         self.projection.build(shape)
         self.expansion.build(shape)
+
+    @classmethod
+    def count_attention(
+        cls, hidden_dim: int, num_heads: int, head_dim: int, **config: Any
+    ) -> int:
+        return count_dense(hidden_dim, num_heads * (5 * head_dim + 3 * config["eta"]))
 
     def attend(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
         x = self.attention_norm(x)
@@ -116,28 +115,6 @@ class AGaLiTeCell(BlockCell):
 
     block_class = AGaLiTeBlock
 
-    def __init__(
-        self,
-        num_layers: int = 4,
-        hidden_dim: int = 128,
-        num_heads: int = 4,
-        head_dim: int = 64,
-        intermediate_dim: int = 128,
-        eta: int = 4,
-        r: int = 2,
-        **kwargs: Any,
-    ) -> None:
-        arguments = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "intermediate_dim": intermediate_dim,
-            "eta": eta,
-            "r": r,
-        }
-        super().__init__(arguments, **kwargs)
-
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
 class AGaLiTe(SequenceMemory):
@@ -171,11 +148,13 @@ class AGaLiTe(SequenceMemory):
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    short_name = "agalite"
     cell_class = AGaLiTeCell
 
     def __init__(
         self,
         num_layers: int = 4,
+        *,
         hidden_dim: int = 128,
         num_heads: int = 4,
         head_dim: int = 64,
@@ -184,15 +163,33 @@ class AGaLiTe(SequenceMemory):
         r: int = 2,
         **kwargs: Any,
     ) -> None:
-        cell = self.cell_class(
-            num_layers,
-            hidden_dim,
-            num_heads,
-            head_dim,
-            intermediate_dim,
-            eta,
-            r,
-            name="cell",
-            dtype=kwargs.get("dtype"),
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            intermediate_dim=intermediate_dim,
+            eta=eta,
+            r=r,
+            **kwargs,
         )
-        super().__init__(cell, **kwargs)
+
+    @classmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        return {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "num_heads": num_heads,
+            "head_dim": head_dim,
+            "intermediate_dim": hidden_dim,
+            "eta": eta,
+            "r": 2,
+        }

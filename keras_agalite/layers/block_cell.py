@@ -1,21 +1,35 @@
 """What memories made of blocks share: a base of blocks, a cell that stacks them."""
 
+import abc
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_agalite.layers.sequence_memory import check_sizes
+from keras_agalite.layers.initializers import LecunNormal, Ones, Zeros
+from keras_agalite.layers.sequence_cell import SequenceCell
 from keras_agalite.ops.episodes import valid_first
 
 
-class Block(keras.layers.Layer):
-    """Base of the blocks: `block(sequences, state, start=None, mask=None)`.
+class Block(keras.layers.Layer, abc.ABC):
+    """Base of the blocks.
 
-    A subclass sets `state_size` and returns `(outputs, state)`.
+    A subclass sets `state_size`, and says in `count_weights` how many weights its
+    `build` makes.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, time, features)`.
+        state: Tensor of shape `(batch, state_size)`.
+        start: Optional boolean tensor of shape `(batch, time)`.
+        mask: Optional boolean tensor of shape `(batch, time)`.
+
+    Returns:
+        `(outputs, state)` of shapes `(batch, time, hidden_dim)` and
+        `(batch, state_size)`.
     """
 
-    kernel_initializer: Any = keras.initializers.LecunNormal
+    kernel_initializer: Callable[[], Any] = LecunNormal
     state_size: int
 
     def __init__(self, **kwargs: Any) -> None:
@@ -23,6 +37,16 @@ class Block(keras.layers.Layer):
         kwargs["autocast"] = False
         super().__init__(**kwargs)
         self.supports_masking = True
+
+    @classmethod
+    @abc.abstractmethod
+    def count_weights(cls, features: int, **config: Any) -> int:
+        """Number of weights, in closed form.
+
+        Args:
+            features: Width of the input.
+            **config: Arguments of the constructor.
+        """
 
     def dense(
         self,
@@ -37,78 +61,62 @@ class Block(keras.layers.Layer):
             activation,
             use_bias=use_bias,
             kernel_initializer=initializer or self.kernel_initializer(),
+            bias_initializer=Zeros(),
             name=name,
             dtype=self.dtype_policy,
         )
 
-    def vector(self, name: str, values: Any) -> Any:
-        """A weight that starts with these values."""
-        return self.add_weight(
-            name=name,
-            shape=values.shape,
-            initializer=lambda shape, dtype=None: ops.convert_to_tensor(values, dtype),
-        )
-
     def norm(self, name: str) -> Any:
         return keras.layers.LayerNormalization(
-            epsilon=1e-6, name=name, dtype=self.dtype_policy
+            epsilon=1e-6,
+            beta_initializer=Zeros(),
+            gamma_initializer=Ones(),
+            name=name,
+            dtype=self.dtype_policy,
         )
 
+    @classmethod
+    def count_norm(cls, width: int) -> int:
+        return 2 * width
 
-class BlockCell(keras.layers.Layer):
+
+class BlockCell(SequenceCell):
     """One step of a stack of blocks, as a Keras RNN cell.
 
-    Args:
-        arguments: What the cell's own constructor took: `num_layers` and the
-            arguments of a block. All are positive integers but those in `flags`,
-            which are booleans, and in `numbers`, which the subclass checks.
+    Its arguments are `num_layers`, the number of blocks, and those of `block_class`.
     """
 
     block_class: type[Block]
-    flags: tuple[str, ...] = ()
-    numbers: tuple[str, ...] = ()
     # Whether blocks get the valid steps of a masked sequence before the others.
     needs_valid_first = False
 
-    def __init__(self, arguments: dict[str, Any], **kwargs: Any) -> None:
-        kwargs["autocast"] = False
-        super().__init__(**kwargs)
-        self.arguments = arguments
-        for name in self.flags:
-            if not isinstance(arguments[name], bool):
-                raise ValueError(
-                    f"`{name}` must be True or False. Received: "
-                    f"{name}={arguments[name]!r}"
-                )
-        others = (*self.flags, *self.numbers)
-        check_sizes({k: v for k, v in arguments.items() if k not in others})
-        sizes = {k: v for k, v in arguments.items() if k != "num_layers"}
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.blocks = [
             self.block_class(
-                **self.block_arguments(i, sizes),
+                **self.block_config(i, **self.cell_config),
                 name=f"block_{i}",
                 dtype=self.dtype_policy,
             )
-            for i in range(arguments["num_layers"])
+            for i in range(self.cell_config["num_layers"])
         ]
 
-    def block_arguments(self, index: int, sizes: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def block_config(cls, index: int, num_layers: int, **sizes: Any) -> dict[str, Any]:
         """What the constructor of one block takes."""
         return {**sizes, "embed": index == 0}
+
+    @classmethod
+    def count_weights(cls, features: int, **config: Any) -> int:
+        first, later = (
+            cls.block_class.count_weights(width, **cls.block_config(i, **config))
+            for i, width in enumerate((features, config["hidden_dim"]))
+        )
+        return first + (config["num_layers"] - 1) * later
 
     @property
     def state_size(self) -> list[int]:
         return [block.state_size for block in self.blocks]
-
-    @property
-    def output_size(self) -> int:
-        return self.arguments["hidden_dim"]
-
-    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
-        return [
-            ops.zeros((batch_size, size), dtype=self.compute_dtype)
-            for size in self.state_size
-        ]
 
     def build(self, inputs_shape: Any, states_shape: Any = None) -> None:
         shape = (inputs_shape[0], 1, inputs_shape[-1])
@@ -116,13 +124,6 @@ class BlockCell(keras.layers.Layer):
             block.build(shape)
             block.built = True
             shape = (*shape[:-1], self.output_size)
-
-    def call(
-        self, inputs: Any, states: Any, start: Any = None, training: bool = False
-    ) -> Any:
-        start = None if start is None else ops.expand_dims(start, 1)
-        x, states = self.run(ops.expand_dims(inputs, 1), states, start)
-        return ops.squeeze(x, 1), states
 
     def run(
         self,
@@ -132,7 +133,21 @@ class BlockCell(keras.layers.Layer):
         mask: Any = None,
         **shared: Any,
     ) -> tuple[Any, list[Any]]:
-        """Runs every block over sequences of shape `(batch, time, features)`."""
+        """Runs every block over whole sequences; see `SequenceCell.run`.
+
+        A start is a zero in what a block keeps and a mask leaves its state as it was,
+        so that sequences step by step, in chunks or whole give the same.
+
+        Args:
+            sequences: Tensor of shape `(batch, time, features)`.
+            states: List of `num_layers` tensors of shape `(batch, size)`.
+            start: Optional boolean tensor of shape `(batch, time)`.
+            mask: Optional boolean tensor of shape `(batch, time)`.
+            **shared: What all blocks get besides.
+
+        Returns:
+            `(outputs, states)`, the outputs of shape `(batch, time, hidden_dim)`.
+        """
         back = None
         if self.needs_valid_first and mask is not None:
             sequences, start, mask, back = valid_first(sequences, start, mask)
@@ -143,6 +158,3 @@ class BlockCell(keras.layers.Layer):
         if back is not None:
             sequences = ops.take_along_axis(sequences, back, axis=1)
         return sequences, new_states
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.arguments}

@@ -8,6 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_agalite.layers.block_cell import Block, BlockCell
+from keras_agalite.layers.counting import count_dense
+from keras_agalite.layers.initializers import Constant
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.episodes import memory_scan, repeat_in_time
 from keras_agalite.ops.precision import at_least_float32
@@ -20,7 +22,7 @@ FASTEST_DECAY = 0.673
 class FastForgetfulMemoryBlock(Block):
     """One cell of the paper; see `FastForgetfulMemory`.
 
-    Call arguments and returns: as in `AGaLiTeBlock`. The state holds the real parts
+    Call arguments and returns: as in `Block`. The state holds the real parts
     of S, then the imaginary ones.
     """
 
@@ -63,13 +65,27 @@ class FastForgetfulMemoryBlock(Block):
         self.state_projection.build((*inputs_shape[:-1], self.state_size))
         self.state_norm.build((*inputs_shape[:-1], self.state_projection.units))
         slowest = math.log(100) / self.max_period
-        self.decay = self.vector(
-            "decay",
-            np.linspace(max(slowest, FASTEST_DECAY), slowest, self.memory_size),
+        decays = np.linspace(max(slowest, FASTEST_DECAY), slowest, self.memory_size)
+        self.decay = self.add_weight(
+            name="decay", shape=(self.memory_size,), initializer=Constant(decays)
         )
-        self.frequency = self.vector(
-            "frequency",
-            2 * math.pi / np.linspace(1, self.max_period, self.context_size),
+        periods = np.linspace(1, self.max_period, self.context_size)
+        self.frequency = self.add_weight(
+            name="frequency",
+            shape=(self.context_size,),
+            initializer=Constant(2 * math.pi / periods),
+        )
+
+    @classmethod
+    def count_weights(cls, features: int, **config: Any) -> int:
+        hidden_dim = config["hidden_dim"]
+        memory_size, context_size = config["memory_size"], config["context_size"]
+        return (
+            2 * count_dense(features, memory_size)
+            + 2 * count_dense(features, hidden_dim)
+            + count_dense(2 * memory_size * context_size, hidden_dim)
+            + memory_size
+            + context_size
         )
 
     def call(self, inputs: Any, state: Any, start: Any = None, mask: Any = None) -> Any:
@@ -114,25 +130,8 @@ class FastForgetfulMemoryCell(BlockCell):
 
     block_class = FastForgetfulMemoryBlock
 
-    def __init__(
-        self,
-        num_layers: int = 1,
-        hidden_dim: int = 128,
-        memory_size: int = 32,
-        context_size: int = 4,
-        max_period: int = 1024,
-        **kwargs: Any,
-    ) -> None:
-        arguments = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "memory_size": memory_size,
-            "context_size": context_size,
-            "max_period": max_period,
-        }
-        super().__init__(arguments, **kwargs)
-
-    def block_arguments(self, index: int, sizes: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def block_config(cls, index: int, num_layers: int, **sizes: Any) -> dict[str, Any]:
         return sizes
 
 
@@ -177,22 +176,42 @@ class FastForgetfulMemory(SequenceMemory):
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    short_name = "ffm"
+    cell_class = FastForgetfulMemoryCell
+
     def __init__(
         self,
         num_layers: int = 1,
+        *,
         hidden_dim: int = 128,
         memory_size: int = 32,
         context_size: int = 4,
         max_period: int = 1024,
         **kwargs: Any,
     ) -> None:
-        cell = FastForgetfulMemoryCell(
-            num_layers,
-            hidden_dim,
-            memory_size,
-            context_size,
-            max_period,
-            name="cell",
-            dtype=kwargs.get("dtype"),
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            memory_size=memory_size,
+            context_size=context_size,
+            max_period=max_period,
+            **kwargs,
         )
-        super().__init__(cell, **kwargs)
+
+    @classmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        return {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "memory_size": 32,
+            "context_size": 4,
+            "max_period": 1024,
+        }

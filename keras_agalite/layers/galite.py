@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.gated_block import GatedBlock
-from keras_agalite.layers.gru_gate import orthogonal, orthogonal_blocks
+from keras_agalite.layers.initializers import RELU_GAIN, OrthogonalBlocks, Zeros
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops import galite_attention, galite_state_size
 
@@ -23,7 +24,7 @@ class GaLiTeBlock(GatedBlock):
     Queries are projected twice, as in the authors' code: from the stream, then by
     each head from its own query.
 
-    Call arguments and returns: as in `AGaLiTeBlock`.
+    Call arguments and returns: as in `Block`.
     """
 
     embedding_activation = None
@@ -45,11 +46,13 @@ class GaLiTeBlock(GatedBlock):
         self.projection = self.dense(
             5 * num_heads * head_dim,
             "projection",
-            initializer=orthogonal_blocks(head_dim),
+            initializer=OrthogonalBlocks(head_dim, RELU_GAIN),
         )
         # Expansion of key, gamma: each for all heads.
         self.expansion = self.dense(
-            2 * num_heads * eta, "expansion", initializer=orthogonal_blocks(eta)
+            2 * num_heads * eta,
+            "expansion",
+            initializer=OrthogonalBlocks(eta, RELU_GAIN),
         )
         self.query_projection = self.dense_by_head(head_dim, "query_projection")
         self.query_expansion = self.dense_by_head(eta, "query_expansion")
@@ -61,7 +64,8 @@ class GaLiTeBlock(GatedBlock):
             output_shape=(None, self.num_heads, units),
             activation="relu",
             bias_axes="he",
-            kernel_initializer=_orthogonal_heads,
+            kernel_initializer=OrthogonalBlocks(units, RELU_GAIN),
+            bias_initializer=Zeros(),
             name=name,
             dtype=self.dtype_policy,
         )
@@ -72,6 +76,15 @@ class GaLiTeBlock(GatedBlock):
         heads = (*shape[:-1], self.num_heads, self.head_dim)
         self.query_projection.build(heads)
         self.query_expansion.build(heads)
+
+    @classmethod
+    def count_attention(
+        cls, hidden_dim: int, num_heads: int, head_dim: int, **config: Any
+    ) -> int:
+        eta = config["eta"]
+        by_head = count_dense(head_dim, head_dim + eta)
+        shared = count_dense(hidden_dim, num_heads * (5 * head_dim + 2 * eta))
+        return shared + num_heads * by_head
 
     def attend(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
         x = self.attention_norm(x)
@@ -138,26 +151,6 @@ class GaLiTeCell(BlockCell):
 
     block_class = GaLiTeBlock
 
-    def __init__(
-        self,
-        num_layers: int = 4,
-        hidden_dim: int = 128,
-        num_heads: int = 4,
-        head_dim: int = 64,
-        intermediate_dim: int = 128,
-        eta: int = 2,
-        **kwargs: Any,
-    ) -> None:
-        arguments = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "intermediate_dim": intermediate_dim,
-            "eta": eta,
-        }
-        super().__init__(arguments, **kwargs)
-
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
 class GaLiTe(SequenceMemory):
@@ -199,9 +192,13 @@ class GaLiTe(SequenceMemory):
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    short_name = "galite"
+    cell_class = GaLiTeCell
+
     def __init__(
         self,
         num_layers: int = 4,
+        *,
         hidden_dim: int = 128,
         num_heads: int = 4,
         head_dim: int = 64,
@@ -209,19 +206,31 @@ class GaLiTe(SequenceMemory):
         eta: int = 2,
         **kwargs: Any,
     ) -> None:
-        cell = GaLiTeCell(
-            num_layers,
-            hidden_dim,
-            num_heads,
-            head_dim,
-            intermediate_dim,
-            eta,
-            name="cell",
-            dtype=kwargs.get("dtype"),
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            intermediate_dim=intermediate_dim,
+            eta=eta,
+            **kwargs,
         )
-        super().__init__(cell, **kwargs)
 
-
-def _orthogonal_heads(shape: Any, dtype: Any = None) -> Any:
-    """A kernel of shape `(heads, rows, columns)`, each head drawn for itself."""
-    return ops.stack([orthogonal()(shape[1:], dtype=dtype) for _ in range(shape[0])])
+    @classmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        return {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "num_heads": num_heads,
+            "head_dim": head_dim,
+            "intermediate_dim": hidden_dim,
+            "eta": 2,
+        }

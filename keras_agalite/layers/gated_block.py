@@ -4,15 +4,18 @@ Parisotto et al., "Stabilizing Transformers for Reinforcement Learning", ICML 20
 """
 
 import abc
+import functools
 from typing import Any
 
 from keras import ops
 
 from keras_agalite.layers.block_cell import Block
-from keras_agalite.layers.gru_gate import GRUGate, orthogonal
+from keras_agalite.layers.counting import count_dense
+from keras_agalite.layers.gru_gate import GRUGate
+from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal
 
 
-class GatedBlock(Block, abc.ABC):
+class GatedBlock(Block):
     """Attention and a feed-forward, each gated into the stream.
 
         e = activation(W_emb x)                (with `embed`, else e = x)
@@ -20,12 +23,21 @@ class GatedBlock(Block, abc.ABC):
         y = gate(h, relu(W_2 relu(W_1 LN(h))))
 
     A subclass makes the layers of its attention between `super().__init__` and
-    `add_feedforward`, sets `state_size`, and writes `build_attention` and `attend`,
-    in which it normalises with `attention_norm`.
+    `add_feedforward`, sets `state_size`, and writes `build_attention`,
+    `count_attention` and `attend`, in which it normalises with `attention_norm`.
+
+    Args:
+        hidden_dim: Width of the stream.
+        num_heads: Number of heads.
+        head_dim: Width of one head.
+        embed: Whether a dense layer brings the inputs to the width of the stream.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments and returns: as in `Block`.
     """
 
     embedding_activation: str | None = "relu"
-    kernel_initializer = staticmethod(orthogonal)
+    kernel_initializer = functools.partial(Orthogonal, RELU_GAIN)
 
     def __init__(
         self, hidden_dim: int, num_heads: int, head_dim: int, embed: bool, **kwargs: Any
@@ -78,9 +90,28 @@ class GatedBlock(Block, abc.ABC):
         )
         self.feedforward_gate.build(hidden, hidden)
 
+    @classmethod
+    def count_weights(cls, features: int, **config: Any) -> int:
+        hidden_dim, intermediate_dim = config["hidden_dim"], config["intermediate_dim"]
+        return (
+            config["embed"] * count_dense(features, hidden_dim)
+            + 2 * (cls.count_norm(hidden_dim) + GRUGate.count_weights(hidden_dim))
+            + cls.count_attention(**config)
+            + count_dense(config["num_heads"] * config["head_dim"], hidden_dim)
+            + count_dense(hidden_dim, intermediate_dim)
+            + count_dense(intermediate_dim, hidden_dim)
+        )
+
     @abc.abstractmethod
     def build_attention(self, shape: Any) -> None:
         """Builds the layers of the attention for inputs of this shape."""
+
+    @classmethod
+    @abc.abstractmethod
+    def count_attention(
+        cls, hidden_dim: int, num_heads: int, head_dim: int, **config: Any
+    ) -> int:
+        """Number of weights that `build_attention` makes."""
 
     @abc.abstractmethod
     def attend(self, x: Any, state: Any, start: Any, mask: Any) -> tuple[Any, Any]:

@@ -1,7 +1,6 @@
 """Gated DeltaNet: the block, the cell that takes one step, the layer."""
 
 import math
-from random import getrandbits
 from typing import Any
 
 import keras
@@ -9,6 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.counting import count_dense
+from keras_agalite.layers.initializers import RandomInitializer, Uniform
 from keras_agalite.layers.residual_block import ResidualBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.gated_delta_rule import gated_delta_rule
@@ -26,7 +27,7 @@ class GatedDeltaNetBlock(ResidualBlock):
 
     The norms divide by the root mean square; attention is as in `GatedDeltaNet`.
 
-    Call arguments and returns: as in `AGaLiTeBlock`. The state holds the matrices of
+    Call arguments and returns: as in `Block`. The state holds the matrices of
     all heads, then the last inputs of the convolution, the oldest first.
     """
 
@@ -35,7 +36,7 @@ class GatedDeltaNetBlock(ResidualBlock):
         hidden_dim: int,
         num_heads: int,
         head_dim: int,
-        expand_v: int,
+        value_expansion: int,
         conv_size: int,
         intermediate_dim: int,
         embed: bool,
@@ -44,7 +45,7 @@ class GatedDeltaNetBlock(ResidualBlock):
         super().__init__(hidden_dim, intermediate_dim, embed, **kwargs)
         self.num_heads = num_heads
         self.head_dim = head_dim
-        self.value_dim = expand_v * head_dim
+        self.value_dim = value_expansion * head_dim
         self.conv_size = conv_size
         width = num_heads * self.value_dim
         # Query, key, value: each for all heads.
@@ -65,6 +66,10 @@ class GatedDeltaNetBlock(ResidualBlock):
         norm.supports_masking = True  # Keras does not say so, and warns of a mask
         return norm
 
+    @classmethod
+    def count_norm(cls, width: int) -> int:
+        return width
+
     def add_feedforward(self, intermediate_dim: int) -> None:
         # Gate, value.
         self.feedforward_intermediate = self.dense(
@@ -73,6 +78,10 @@ class GatedDeltaNetBlock(ResidualBlock):
         self.feedforward_output = self.dense(
             self.hidden_dim, "feedforward_output", use_bias=False
         )
+
+    @classmethod
+    def count_feedforward(cls, hidden_dim: int, intermediate_dim: int) -> int:
+        return 3 * count_dense(hidden_dim, intermediate_dim, use_bias=False)
 
     def feedforward(self, x: Any) -> Any:
         gate, value = ops.split(self.feedforward_intermediate(x), 2, axis=-1)
@@ -87,13 +96,29 @@ class GatedDeltaNetBlock(ResidualBlock):
         self.conv_kernel = self.add_weight(
             name="conv_kernel",
             shape=(self.conv_size, self.channels),
-            initializer=keras.initializers.RandomUniform(-limit, limit),
+            initializer=Uniform(-limit, limit),
         )
-        random = np.random.default_rng(getrandbits(32))
-        rate = random.uniform(1.0, 16.0, self.num_heads)
-        step = np.exp(random.uniform(np.log(1e-3), np.log(0.1), self.num_heads))
-        self.rate_log = self.vector("rate_log", np.log(rate))
-        self.step_bias = self.vector("step_bias", np.log(np.expm1(step)))
+        self.rate_log = self.add_weight(
+            name="rate_log", shape=(self.num_heads,), initializer=RateInitializer()
+        )
+        self.step_bias = self.add_weight(
+            name="step_bias", shape=(self.num_heads,), initializer=StepInitializer()
+        )
+
+    @classmethod
+    def count_mix(cls, hidden_dim: int, **config: Any) -> int:
+        heads = config["num_heads"]
+        keys = heads * config["head_dim"]
+        values = keys * config["value_expansion"]
+        channels = 2 * keys + values
+        outwards = channels + 2 * heads + values
+        return (
+            count_dense(hidden_dim, outwards, use_bias=False)
+            + config["conv_size"] * channels
+            + 2 * heads
+            + cls.count_norm(config["head_dim"] * config["value_expansion"])
+            + count_dense(values, hidden_dim, use_bias=False)
+        )
 
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
         dtype = at_least_float32(self.compute_dtype)
@@ -124,8 +149,8 @@ class GatedDeltaNetBlock(ResidualBlock):
         decay, beta = ops.split(ops.cast(self.gates(x), dtype), 2, axis=-1)
         rate, bias = (ops.cast(w, dtype) for w in (self.rate_log, self.step_bias))
         read, matrix = gated_delta_rule(
-            unit(query),
-            unit(key),
+            l2_normalize(query),
+            l2_normalize(key),
             value,
             ops.exp(-ops.exp(rate) * ops.softplus(decay + bias)),
             ops.sigmoid(beta),
@@ -145,9 +170,34 @@ class GatedDeltaNetBlock(ResidualBlock):
         return self.mix_output(read), ops.concatenate(parts, axis=1)
 
 
-def unit(x: Any) -> Any:
-    """Vectors of length 1, as near as the zero vector allows."""
+def l2_normalize(x: Any) -> Any:
+    """Vectors of length 1 along the last axis, as near as the zero vector allows."""
     return x * ops.rsqrt(ops.sum(x * x, axis=-1, keepdims=True) + 1e-6)
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class RateInitializer(RandomInitializer):
+    """log A, with A evenly between 1 and 16, as in Mamba-2.
+
+    Args:
+        seed: As in `RandomInitializer`.
+    """
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        return np.log(generator.uniform(1.0, 16.0, shape))
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class StepInitializer(RandomInitializer):
+    """b, with softplus(b) between 0.001 and 0.1, evenly in the logarithm.
+
+    Args:
+        seed: As in `RandomInitializer`.
+    """
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        step = np.exp(generator.uniform(np.log(1e-3), np.log(0.1), shape))
+        return np.log(np.expm1(step))
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -165,28 +215,6 @@ class GatedDeltaNetCell(BlockCell):
 
     block_class = GatedDeltaNetBlock
     needs_valid_first = True  # the convolution sees the steps just before
-
-    def __init__(
-        self,
-        num_layers: int = 4,
-        hidden_dim: int = 128,
-        num_heads: int = 4,
-        head_dim: int = 32,
-        expand_v: int = 2,
-        conv_size: int = 4,
-        intermediate_dim: int = 256,
-        **kwargs: Any,
-    ) -> None:
-        arguments = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "expand_v": expand_v,
-            "conv_size": conv_size,
-            "intermediate_dim": intermediate_dim,
-        }
-        super().__init__(arguments, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -218,7 +246,7 @@ class GatedDeltaNet(SequenceMemory):
         hidden_dim: Width of the residual stream and of the output.
         num_heads: Number of heads.
         head_dim: Width of the queries and keys of one head.
-        expand_v: Width of its values, as a multiple of `head_dim`.
+        value_expansion: Width of its values, as a multiple of `head_dim`.
         conv_size: Steps that the convolution sees, this one among them.
         intermediate_dim: Width of the feed-forward.
         **kwargs: Arguments of `MemoryRNN`.
@@ -233,26 +261,48 @@ class GatedDeltaNet(SequenceMemory):
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    short_name = "gated_delta_net"
+    cell_class = GatedDeltaNetCell
+
     def __init__(
         self,
         num_layers: int = 4,
+        *,
         hidden_dim: int = 128,
         num_heads: int = 4,
         head_dim: int = 32,
-        expand_v: int = 2,
+        value_expansion: int = 2,
         conv_size: int = 4,
         intermediate_dim: int = 256,
         **kwargs: Any,
     ) -> None:
-        cell = GatedDeltaNetCell(
-            num_layers,
-            hidden_dim,
-            num_heads,
-            head_dim,
-            expand_v,
-            conv_size,
-            intermediate_dim,
-            name="cell",
-            dtype=kwargs.get("dtype"),
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            value_expansion=value_expansion,
+            conv_size=conv_size,
+            intermediate_dim=intermediate_dim,
+            **kwargs,
         )
-        super().__init__(cell, **kwargs)
+
+    @classmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        return {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "num_heads": num_heads,
+            "head_dim": head_dim // 2,
+            "value_expansion": 2,
+            "conv_size": 4,
+            "intermediate_dim": hidden_dim,
+        }

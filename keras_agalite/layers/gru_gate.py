@@ -1,30 +1,16 @@
 """The gate that replaces residual connections in GTrXL and AGaLiTe."""
 
-import math
 from typing import Any
 
 import keras
 from keras import ops
 
-
-def orthogonal() -> keras.initializers.Initializer:
-    """The authors' initial kernels. A new one each time: a Keras initializer
-    returns the same values whenever it is called again."""
-    return keras.initializers.Orthogonal(gain=math.sqrt(2.0))
-
-
-def orthogonal_blocks(width: int) -> Any:
-    """An initializer: orthogonal blocks of `width` columns side by side, each drawn
-    for itself."""
-
-    def initializer(shape: Any, dtype: Any = None) -> Any:
-        rows, columns = shape
-        blocks = [
-            orthogonal()((rows, width), dtype=dtype) for _ in range(columns // width)
-        ]
-        return ops.concatenate(blocks, axis=1)
-
-    return initializer
+from keras_agalite.layers.initializers import (
+    RELU_GAIN,
+    Constant,
+    Orthogonal,
+    OrthogonalBlocks,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -68,21 +54,29 @@ class GRUGate(keras.layers.Layer):
                 f"Received: stream_shape={tuple(stream_shape)}, "
                 f"update_shape={tuple(update_shape)}"
             )
-        blocks = orthogonal_blocks(dim)
         self.update_kernel = self.add_weight(  # W_r, W_z, W_g
-            name="update_kernel", shape=(dim, 3 * dim), initializer=blocks
+            name="update_kernel",
+            shape=(dim, 3 * dim),
+            initializer=OrthogonalBlocks(dim, RELU_GAIN),
         )
         self.stream_kernel = self.add_weight(  # U_r, U_z
-            name="stream_kernel", shape=(dim, 2 * dim), initializer=blocks
+            name="stream_kernel",
+            shape=(dim, 2 * dim),
+            initializer=OrthogonalBlocks(dim, RELU_GAIN),
         )
         self.candidate_kernel = self.add_weight(  # U_g
-            name="candidate_kernel", shape=(dim, dim), initializer=orthogonal()
+            name="candidate_kernel",
+            shape=(dim, dim),
+            initializer=Orthogonal(RELU_GAIN),
         )
         self.bias = self.add_weight(
-            name="bias",
-            shape=(dim,),
-            initializer=keras.initializers.Constant(self.gate_bias),
+            name="bias", shape=(dim,), initializer=Constant(self.gate_bias)
         )
+
+    @staticmethod
+    def count_weights(dim: int) -> int:
+        """Number of weights of a gate between streams of this width."""
+        return 6 * dim**2 + dim
 
     def call(self, stream: Any, update: Any) -> Any:
         from_update = ops.split(ops.matmul(update, self.update_kernel), 3, axis=-1)

@@ -6,7 +6,9 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.gated_block import GatedBlock
+from keras_agalite.layers.initializers import Zeros
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops import relative_attention
 from keras_agalite.ops.relative_attention import distance_encoding
@@ -64,6 +66,12 @@ class GTrXLBlock(GatedBlock):
         self.query_projection.build(shape)
         self.key_value_projection.build(shape)
         self.position_projection.build(shape[1:])
+
+    @classmethod
+    def count_attention(
+        cls, hidden_dim: int, num_heads: int, head_dim: int, **config: Any
+    ) -> int:
+        return 4 * count_dense(hidden_dim, num_heads * head_dim)
 
     def attend(
         self, x: Any, state: Any, start: Any, mask: Any, biases: Any = None
@@ -157,41 +165,24 @@ class GTrXLCell(BlockCell):
     """
 
     block_class = GTrXLBlock
-    flags = ("sliding_window",)
+    bool_args = ("sliding_window",)
     needs_valid_first = True  # a token sees all items between itself and the oldest
 
-    def __init__(
-        self,
-        num_layers: int = 4,
-        hidden_dim: int = 128,
-        num_heads: int = 4,
-        head_dim: int = 64,
-        intermediate_dim: int = 128,
-        memory_length: int = 128,
-        sliding_window: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        arguments = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "intermediate_dim": intermediate_dim,
-            "memory_length": memory_length,
-            "sliding_window": sliding_window,
-        }
-        super().__init__(arguments, **kwargs)
-
     def build(self, inputs_shape: Any, states_shape: Any = None) -> None:
-        shape = (self.arguments["num_heads"], self.arguments["head_dim"])
+        shape = (self.cell_config["num_heads"], self.cell_config["head_dim"])
         # The u and v of Transformer-XL, which all blocks share.
         self.content_bias = self.add_weight(
-            name="content_bias", shape=shape, initializer="zeros"
+            name="content_bias", shape=shape, initializer=Zeros()
         )
         self.position_bias = self.add_weight(
-            name="position_bias", shape=shape, initializer="zeros"
+            name="position_bias", shape=shape, initializer=Zeros()
         )
         super().build(inputs_shape, states_shape)
+
+    @classmethod
+    def count_weights(cls, features: int, **config: Any) -> int:
+        biases = 2 * config["num_heads"] * config["head_dim"]
+        return biases + super().count_weights(features, **config)
 
     def run(
         self,
@@ -253,9 +244,13 @@ class GTrXL(SequenceMemory):
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    short_name = "gtrxl"
+    cell_class = GTrXLCell
+
     def __init__(
         self,
         num_layers: int = 4,
+        *,
         hidden_dim: int = 128,
         num_heads: int = 4,
         head_dim: int = 64,
@@ -264,15 +259,33 @@ class GTrXL(SequenceMemory):
         sliding_window: bool = True,
         **kwargs: Any,
     ) -> None:
-        cell = GTrXLCell(
-            num_layers,
-            hidden_dim,
-            num_heads,
-            head_dim,
-            intermediate_dim,
-            memory_length,
-            sliding_window,
-            name="cell",
-            dtype=kwargs.get("dtype"),
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            intermediate_dim=intermediate_dim,
+            memory_length=memory_length,
+            sliding_window=sliding_window,
+            **kwargs,
         )
-        super().__init__(cell, **kwargs)
+
+    @classmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        return {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "num_heads": num_heads,
+            "head_dim": head_dim,
+            "intermediate_dim": hidden_dim,
+            "memory_length": 128,
+            "sliding_window": True,
+        }

@@ -1,7 +1,6 @@
 """LRU: the block, the cell that takes one step, the layer that takes many."""
 
 import math
-from random import getrandbits
 from typing import Any
 
 import keras
@@ -9,6 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.counting import count_dense
+from keras_agalite.layers.initializers import Normal, RandomInitializer, default_seed
 from keras_agalite.layers.residual_block import ResidualBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.episodes import memory_scan, repeat_in_time
@@ -19,7 +20,7 @@ from keras_agalite.ops.precision import at_least_float32
 class LRUBlock(ResidualBlock):
     """One block of LRU: norm, recurrence, gated linear unit, skip; see `LRU`.
 
-    Call arguments and returns: as in `AGaLiTeBlock`. The state holds the real parts
+    Call arguments and returns: as in `Block`. The state holds the real parts
     of h, then the imaginary ones.
     """
 
@@ -41,13 +42,13 @@ class LRUBlock(ResidualBlock):
         self.input_projection = self.dense(
             2 * state_dim,
             "input_projection",
-            initializer=_normal(1 / math.sqrt(2 * hidden_dim)),
+            initializer=Normal(1 / math.sqrt(2 * hidden_dim)),
             use_bias=False,
         )
         self.state_projection = self.dense(
             hidden_dim,
             "state_projection",
-            initializer=_normal(1 / math.sqrt(state_dim)),
+            initializer=Normal(1 / math.sqrt(state_dim)),
             use_bias=False,
         )
         # Value, gate.
@@ -57,14 +58,29 @@ class LRUBlock(ResidualBlock):
         self.input_projection.build(shape)
         self.state_projection.build((*shape[:-1], self.state_size))
         self.gated_unit.build(shape)
-        nu_log, theta_log, gamma_log = ring(
-            self.state_dim, self.r_min, self.r_max, self.max_phase
+        seed = default_seed()  # one, since the three belong together
+        self.nu_log, self.theta_log, self.gamma_log = (
+            self.add_weight(
+                name=name,
+                shape=(self.state_dim,),
+                initializer=RingInitializer(
+                    name, self.r_min, self.r_max, self.max_phase, seed
+                ),
+            )
+            for name in RingInitializer.names
         )
-        self.nu_log = self.vector("nu_log", nu_log)
-        self.theta_log = self.vector("theta_log", theta_log)
-        self.gamma_log = self.vector("gamma_log", gamma_log)
         self.feedthrough = self.add_weight(
-            name="feedthrough", shape=(self.hidden_dim,), initializer=_normal(1.0)
+            name="feedthrough", shape=(self.hidden_dim,), initializer=Normal(1.0)
+        )
+
+    @classmethod
+    def count_mix(cls, hidden_dim: int, **config: Any) -> int:
+        state_dim = config["state_dim"]
+        return (
+            4 * hidden_dim * state_dim
+            + 3 * state_dim
+            + hidden_dim
+            + count_dense(hidden_dim, 2 * hidden_dim)
         )
 
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
@@ -96,19 +112,71 @@ class LRUBlock(ResidualBlock):
         return value * ops.sigmoid(gate), ops.concatenate(carry, axis=-1)
 
 
-def ring(
-    size: int, r_min: float, r_max: float, max_phase: float
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class RingInitializer(RandomInitializer):
+    """nu, theta or gamma of an LRU: lambda lies evenly in a ring.
+
+    Args:
+        name: Which of the three: `"nu_log"`, `"theta_log"` or `"gamma_log"`. With the
+            same seed they belong together.
+        r_min: Inner radius of the ring.
+        r_max: Its outer radius.
+        max_phase: Largest phase, in radians.
+        seed: As in `RandomInitializer`.
+    """
+
+    names = ("nu_log", "theta_log", "gamma_log")
+
+    def __init__(
+        self,
+        name: str,
+        r_min: float,
+        r_max: float,
+        max_phase: float,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(seed)
+        self.name = name
+        self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        (size,) = shape
+        values = sample_ring(generator, size, self.r_min, self.r_max, self.max_phase)
+        return values[self.names.index(self.name)]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "r_min": self.r_min,
+            "r_max": self.r_max,
+            "max_phase": self.max_phase,
+            **super().get_config(),
+        }
+
+
+def sample_ring(
+    generator: np.random.Generator,
+    size: int,
+    r_min: float,
+    r_max: float,
+    max_phase: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws nu, theta and gamma: lambda evenly from the area of a ring."""
-    # Python's generator gives the seed, as it does in Keras's initializers.
-    draws = np.random.default_rng(getrandbits(32)).uniform(1e-6, 1 - 1e-6, (2, size))
+    """Draws nu, theta and gamma, as logarithms: lambda lies evenly in a ring.
+
+    Args:
+        generator: Where the draws come from.
+        size: Number of lambdas.
+        r_min: Inner radius of the ring.
+        r_max: Its outer radius.
+        max_phase: Largest phase, in radians.
+
+    Returns:
+        Three arrays of shape `(size,)`.
+    """
+    draws = generator.uniform(1e-6, 1 - 1e-6, (2, size))
     squares = r_min**2 + (r_max**2 - r_min**2) * draws[0]
     nu_log = np.log(-0.5 * np.log(squares))
     return nu_log, np.log(max_phase * draws[1]), 0.5 * np.log(1 - squares)
-
-
-def _normal(stddev: float) -> keras.initializers.Initializer:
-    return keras.initializers.RandomNormal(stddev=stddev)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -125,18 +193,12 @@ class LRUCell(BlockCell):
     """
 
     block_class = LRUBlock
-    numbers = ("r_min", "r_max", "max_phase")
+    float_args = ("r_min", "r_max", "max_phase")
 
-    def __init__(
-        self,
-        num_layers: int = 4,
-        hidden_dim: int = 128,
-        state_dim: int = 128,
-        r_min: float = 0.0,
-        r_max: float = 1.0,
-        max_phase: float = 2 * math.pi,
-        **kwargs: Any,
-    ) -> None:
+    @classmethod
+    def check_config(cls, config: dict[str, Any]) -> None:
+        super().check_config(config)
+        r_min, r_max, max_phase = (config[name] for name in cls.float_args)
         numbers = (r_min, r_max, max_phase)
         if not all(isinstance(x, int | float) for x in numbers) or not (
             0 <= r_min < r_max <= 1 and 0 < max_phase <= 2 * math.pi
@@ -146,15 +208,6 @@ class LRUCell(BlockCell):
                 f"and 0 < max_phase <= 2 pi. Received: r_min={r_min!r}, "
                 f"r_max={r_max!r}, max_phase={max_phase!r}"
             )
-        arguments = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "state_dim": state_dim,
-            "r_min": r_min,
-            "r_max": r_max,
-            "max_phase": max_phase,
-        }
-        super().__init__(arguments, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -198,9 +251,13 @@ class LRU(SequenceMemory):
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    short_name = "lru"
+    cell_class = LRUCell
+
     def __init__(
         self,
         num_layers: int = 4,
+        *,
         hidden_dim: int = 128,
         state_dim: int = 128,
         r_min: float = 0.0,
@@ -208,14 +265,31 @@ class LRU(SequenceMemory):
         max_phase: float = 2 * math.pi,
         **kwargs: Any,
     ) -> None:
-        cell = LRUCell(
-            num_layers,
-            hidden_dim,
-            state_dim,
-            r_min,
-            r_max,
-            max_phase,
-            name="cell",
-            dtype=kwargs.get("dtype"),
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            state_dim=state_dim,
+            r_min=r_min,
+            r_max=r_max,
+            max_phase=max_phase,
+            **kwargs,
         )
-        super().__init__(cell, **kwargs)
+
+    @classmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        return {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "state_dim": hidden_dim,
+            "r_min": 0.0,
+            "r_max": 1.0,
+            "max_phase": 2 * math.pi,
+        }

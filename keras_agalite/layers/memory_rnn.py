@@ -38,12 +38,12 @@ class MemoryRNN(keras.layers.RNN):
         initial_state: Optional list of state tensors of shape `(batch, size)`, as
             `initial_state()` and the last call gave them (nested as the cell's
             states are).
-        start: Optional boolean tensor of shape `(batch, time)`: this step is the
-            first of an episode.
         mask: Optional boolean tensor of shape `(batch, time)`. Where False, the
             step is skipped, its start included: the state stays, and the output is
             the previous one.
         training: Passed on to the cell.
+        start: Optional boolean tensor of shape `(batch, time)`: this step is the
+            first of an episode.
 
     Returns:
         The outputs, of shape `(batch, time, output_size)` (`(batch, output_size)`
@@ -123,9 +123,9 @@ class MemoryRNN(keras.layers.RNN):
         self,
         sequences: Any,
         initial_state: Any = None,
-        start: Any = None,
         mask: Any = None,
         training: bool = False,
+        start: Any = None,
     ) -> Any:
         sequences = ops.cast(sequences, self.compute_dtype)
         if start is not None:
@@ -198,12 +198,12 @@ class MemoryRNN(keras.layers.RNN):
         self._maybe_reset_dropout_masks(self.cell)
         if mask is not None:
             # On JAX, Keras would take the first state for the previous output.
-            outputs = self.hold_outputs(outputs, mask)
+            outputs = self.repeat_masked_outputs(outputs, mask)
             last_output = outputs[:, -1]
         return last_output, outputs, state
 
-    def hold_outputs(self, outputs: Any, mask: Any) -> Any:
-        """What Keras returns at masked steps: the previous output, or zeros."""
+    def repeat_masked_outputs(self, outputs: Any, mask: Any) -> Any:
+        """Puts what Keras returns at masked steps: the previous output, or zeros."""
         valid = mask
         if not self.zero_output_for_mask:
             count, last = last_true(mask)
@@ -215,9 +215,9 @@ class MemoryRNN(keras.layers.RNN):
         self,
         sequences: Any,
         initial_state: Any = None,
-        start: Any = None,
         mask: Any = None,
         training: bool = False,
+        start: Any = None,
     ) -> Any:
         if start is not None:
             self._check_start(sequences.shape, start.shape)

@@ -6,9 +6,11 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.residual_block import ResidualBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
-from keras_agalite.ops.episodes import memory_scan
+from keras_agalite.ops.linear_recurrence import linear_recurrence
+from keras_agalite.ops.precision import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -18,7 +20,7 @@ class MinGRUBlock(ResidualBlock):
     The recurrence is as in `MinGRU`; a dense layer brings its state back to the
     width of the stream.
 
-    Call arguments and returns: as in `AGaLiTeBlock`.
+    Call arguments and returns: as in `Block`.
     """
 
     def __init__(
@@ -39,17 +41,20 @@ class MinGRUBlock(ResidualBlock):
         self.projection.build(shape)
         self.mix_output.build((*shape[:-1], self.state_size))
 
+    @classmethod
+    def count_mix(cls, hidden_dim: int, **config: Any) -> int:
+        width = config["expansion"] * hidden_dim
+        return count_dense(hidden_dim, 2 * width) + count_dense(width, hidden_dim)
+
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
-        gate, candidate = ops.split(self.projection(x), 2, axis=-1)
+        projected = self.projection(x)
+        projected = ops.cast(projected, at_least_float32(projected.dtype))
+        gate, candidate = ops.split(projected, 2, axis=-1)
+        z = ops.sigmoid(gate)
         candidate = ops.where(candidate >= 0, candidate + 0.5, ops.sigmoid(candidate))
-
-        def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-            (h,), (z, candidate) = carry, inputs
-            h = (1.0 - z) * h + z * candidate
-            return [h], h
-
-        inputs = [ops.sigmoid(gate), candidate]
-        read, (state,) = memory_scan(step, [state], inputs, start, mask)
+        read, state = linear_recurrence(
+            1.0 - z, z * candidate, state, start=start, mask=mask
+        )
         return self.mix_output(read), state
 
 
@@ -67,22 +72,6 @@ class MinGRUCell(BlockCell):
     """
 
     block_class = MinGRUBlock
-
-    def __init__(
-        self,
-        num_layers: int = 4,
-        hidden_dim: int = 128,
-        expansion: int = 1,
-        intermediate_dim: int = 256,
-        **kwargs: Any,
-    ) -> None:
-        arguments = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "expansion": expansion,
-            "intermediate_dim": intermediate_dim,
-        }
-        super().__init__(arguments, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -119,20 +108,39 @@ class MinGRU(SequenceMemory):
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    short_name = "mingru"
+    cell_class = MinGRUCell
+
     def __init__(
         self,
         num_layers: int = 4,
+        *,
         hidden_dim: int = 128,
         expansion: int = 1,
         intermediate_dim: int = 256,
         **kwargs: Any,
     ) -> None:
-        cell = MinGRUCell(
-            num_layers,
-            hidden_dim,
-            expansion,
-            intermediate_dim,
-            name="cell",
-            dtype=kwargs.get("dtype"),
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            expansion=expansion,
+            intermediate_dim=intermediate_dim,
+            **kwargs,
         )
-        super().__init__(cell, **kwargs)
+
+    @classmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        return {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "expansion": 1,
+            "intermediate_dim": hidden_dim,
+        }

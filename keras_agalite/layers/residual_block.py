@@ -6,9 +6,10 @@ from typing import Any
 from keras import ops
 
 from keras_agalite.layers.block_cell import Block
+from keras_agalite.layers.counting import count_dense
 
 
-class ResidualBlock(Block, abc.ABC):
+class ResidualBlock(Block):
     """A recurrence and a feed-forward, both normalised first and with a skip.
 
         e = W_emb x                            (with `embed`, else e = x)
@@ -16,9 +17,15 @@ class ResidualBlock(Block, abc.ABC):
         y = h + W_2 gelu(W_1 LN(h))            (with `intermediate_dim`, else y = h)
 
     A subclass makes the layers of its recurrence after `super().__init__`, sets
-    `state_size`, and writes `build_mix` and `mix`.
+    `state_size`, and writes `build_mix`, `count_mix` and `mix`.
 
-    Call arguments and returns: as in `AGaLiTeBlock`.
+    Args:
+        hidden_dim: Width of the stream.
+        intermediate_dim: Width of the feed-forward; None leaves it out.
+        embed: Whether a dense layer brings the inputs to the width of the stream.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments and returns: as in `Block`.
     """
 
     def __init__(
@@ -60,6 +67,32 @@ class ResidualBlock(Block, abc.ABC):
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
         """Returns what is added to the stream, `(batch, time, hidden_dim)`, and a
         state."""
+
+    @classmethod
+    def count_weights(cls, features: int, **config: Any) -> int:
+        hidden_dim = config["hidden_dim"]
+        total = (
+            config["embed"] * count_dense(features, hidden_dim)
+            + cls.count_norm(hidden_dim)
+            + cls.count_mix(**config)
+        )
+        if "intermediate_dim" in config:
+            total += cls.count_norm(hidden_dim) + cls.count_feedforward(
+                hidden_dim, config["intermediate_dim"]
+            )
+        return total
+
+    @classmethod
+    def count_feedforward(cls, hidden_dim: int, intermediate_dim: int) -> int:
+        """Number of weights of the layers that `add_feedforward` makes."""
+        return count_dense(hidden_dim, intermediate_dim) + count_dense(
+            intermediate_dim, hidden_dim
+        )
+
+    @classmethod
+    @abc.abstractmethod
+    def count_mix(cls, hidden_dim: int, **config: Any) -> int:
+        """Number of weights that `build_mix` makes."""
 
     def feedforward(self, x: Any) -> Any:
         return self.feedforward_output(self.feedforward_intermediate(x))

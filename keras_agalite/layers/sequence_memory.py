@@ -1,31 +1,122 @@
 """Bases of the memories that make their own cell from plain arguments."""
 
-from typing import Any
+import abc
+import inspect
+from typing import Any, ClassVar
 
 from keras_agalite.layers.memory_rnn import MemoryRNN
+from keras_agalite.layers.sequence_cell import SequenceCell
 
 
-class ArgumentsMemory(MemoryRNN):
-    """Base of memories that make their own cell: `arguments` says what it is."""
+class ConfiguredMemory(MemoryRNN, abc.ABC):
+    """Base of the memories that plain arguments describe, as presets need them.
 
-    arguments: dict[str, Any]
+    A subclass makes its cell, gives it to `MemoryRNN` and keeps the arguments that say
+    what it is in `cell_config`. With `short_name`, `count_weights` and `zoo_config` it
+    can join the catalog: see `keras_agalite.layers.catalog.register_memory`.
+
+    Attributes:
+        short_name: What recipes and the zoo call it, such as `"gated_delta_net"`.
+        cell_config: The arguments of its constructor, without those of `MemoryRNN`:
+            JSON can hold them, and one of them is `hidden_dim`, the width of the
+            output.
+    """
+
+    short_name: ClassVar[str]
+    cell_config: dict[str, Any]
+
+    @classmethod
+    @abc.abstractmethod
+    def count_weights(cls, features: int, **config: Any) -> int:
+        """Number of weights of such a memory, without building it.
+
+        Args:
+            features: Width of the input.
+            **config: Arguments of the constructor, as in `cell_config`. One that is
+                left out has its default; what `get_config` holds besides is passed
+                over.
+
+        Returns:
+            The number that `count_params()` of the built layer gives.
+
+        Example:
+
+        >>> AGaLiTe.count_weights(16)
+        1740608
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        """Arguments of such a memory for a policy of the zoo.
+
+        The zoo looks for the width with which all memories have nearly as many
+        weights, so `count_weights` must grow with `hidden_dim`.
+
+        Args:
+            hidden_dim: Width of the output.
+            num_layers: Blocks of the policy with AGaLiTe.
+            num_heads: Heads of one of its blocks.
+            head_dim: Width of one head.
+            eta: Its feature expansion.
+
+        Returns:
+            All that `cell_config` holds.
+        """
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["cell"]
-        return {**config, **self.arguments}
+        return {**config, **self.cell_config}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         return cls(**config)
 
 
-class SequenceMemory(ArgumentsMemory):
-    """Base of memories whose cell runs whole sequences: `cell.run`."""
+class SequenceMemory(ConfiguredMemory):
+    """Base of the memories whose cell runs whole sequences: `cell.run`.
+
+    The constructor of a subclass has all arguments in its signature, with their
+    defaults, and hands them to this one by name. Its cell takes the same.
+
+    Args:
+        **kwargs: Arguments of `cell_class`, and those of `MemoryRNN`.
+
+    Attributes:
+        cell_class: The class of the cell.
+    """
+
+    cell_class: ClassVar[type[SequenceCell]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "cell_class" in vars(cls):
+            _, *parameters = inspect.signature(cls.__init__).parameters.values()
+            cls.cell_class.__signature__ = inspect.Signature(parameters)
+
+    def __init__(self, **kwargs: Any) -> None:
+        config, kwargs = self.cell_class.bind(**kwargs)
+        cell = self.cell_class(**config, name="cell", dtype=kwargs.get("dtype"))
+        super().__init__(cell, **kwargs)
 
     @property
-    def arguments(self) -> dict[str, Any]:  # type: ignore[override]
-        return self.cell.arguments
+    def cell_config(self) -> dict[str, Any]:  # type: ignore[override]
+        config: dict[str, Any] = self.cell.cell_config
+        return config
+
+    @classmethod
+    def count_weights(cls, features: int, **config: Any) -> int:
+        config, _ = cls.cell_class.bind(**config)
+        return cls.cell_class.count_weights(features, **config)
 
     def inner_loop(
         self,
@@ -37,14 +128,5 @@ class SequenceMemory(ArgumentsMemory):
     ) -> tuple[Any, Any, Any]:
         outputs, state = self.cell.run(sequences, initial_state, start, mask)
         if mask is not None:
-            outputs = self.hold_outputs(outputs, mask)
+            outputs = self.repeat_masked_outputs(outputs, mask)
         return outputs[:, -1], outputs, state
-
-
-def check_sizes(sizes: dict[str, Any]) -> None:
-    """Raises a ValueError unless all are positive integers."""
-    for name, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(
-                f"`{name}` must be a positive integer. Received: {name}={value!r}"
-            )

@@ -6,6 +6,8 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.block_cell import BlockCell
+from keras_agalite.layers.counting import count_dense
+from keras_agalite.layers.initializers import GlorotUniform
 from keras_agalite.layers.residual_block import ResidualBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.episodes import steps_of_episode
@@ -20,14 +22,14 @@ class StableHadamardMemoryBlock(ResidualBlock):
     The recurrence is as in `StableHadamardMemory`; a dense layer brings what it reads
     to the width of the stream.
 
-    Call arguments and returns: as in `AGaLiTeBlock`. The state holds the matrix, row
+    Call arguments and returns: as in `Block`. The state holds the matrix, row
     by row, and the clock.
     """
 
     def __init__(
         self,
         hidden_dim: int,
-        memory_size: int,
+        matrix_dim: int,
         num_rows: int,
         random_row: bool,
         intermediate_dim: int,
@@ -37,28 +39,37 @@ class StableHadamardMemoryBlock(ResidualBlock):
         **kwargs: Any,
     ) -> None:
         super().__init__(hidden_dim, intermediate_dim, embed, **kwargs)
-        self.memory_size = memory_size
+        self.matrix_dim = matrix_dim
         self.num_rows = num_rows
         self.random_row = random_row
         self.keys = (seed, index)
-        self.state_size = memory_size**2 + 1
+        self.state_size = matrix_dim**2 + 1
         # Query, key, value, calibration; eta.
-        self.projection = self.dense(4 * memory_size + 1, "projection", use_bias=False)
+        self.projection = self.dense(4 * matrix_dim + 1, "projection", use_bias=False)
         self.mix_output = self.dense(hidden_dim, "mix_output")
 
     def build_mix(self, shape: Any) -> None:
         self.projection.build(shape)
-        self.mix_output.build((*shape[:-1], self.memory_size))
+        self.mix_output.build((*shape[:-1], self.matrix_dim))
         self.theta = self.add_weight(
             name="theta",
-            shape=(self.num_rows, self.memory_size),
-            initializer=keras.initializers.GlorotUniform(),
+            shape=(self.num_rows, self.matrix_dim),
+            initializer=GlorotUniform(),
+        )
+
+    @classmethod
+    def count_mix(cls, hidden_dim: int, **config: Any) -> int:
+        matrix_dim = config["matrix_dim"]
+        return (
+            count_dense(hidden_dim, 4 * matrix_dim + 1, use_bias=False)
+            + count_dense(matrix_dim, hidden_dim)
+            + config["num_rows"] * matrix_dim
         )
 
     def mix(self, x: Any, state: Any, start: Any, mask: Any) -> Any:
         projected = self.projection(x)
         projected = ops.cast(projected, at_least_float32(projected.dtype))
-        size = self.memory_size
+        size = self.matrix_dim
         query, key, value, calibration, eta = (
             projected[..., i * size : (i + 1) * size] for i in range(5)
         )
@@ -69,7 +80,7 @@ class StableHadamardMemoryBlock(ResidualBlock):
         rows = ops.zeros_like(steps)
         if self.random_row:
             rows = hashed_rows(ops.mod(steps, limit), self.num_rows, *self.keys)
-        memory = ops.reshape(state[:, :-1], (-1, self.memory_size, self.memory_size))
+        memory = ops.reshape(state[:, :-1], (-1, self.matrix_dim, self.matrix_dim))
         read, memory = hadamard_memory(
             share(query),
             share(key),
@@ -81,7 +92,7 @@ class StableHadamardMemoryBlock(ResidualBlock):
             mask=mask,
         )
         clock = ops.cast(ops.mod(clock, limit), state.dtype)
-        memory = ops.reshape(memory, (-1, self.memory_size**2))
+        memory = ops.reshape(memory, (-1, self.matrix_dim**2))
         state = ops.concatenate([memory, clock[:, None]], axis=1)
         return self.mix_output(read), state
 
@@ -106,37 +117,20 @@ class StableHadamardMemoryCell(BlockCell):
     """
 
     block_class = StableHadamardMemoryBlock
-    flags = ("random_row",)
-    numbers = ("seed",)
+    bool_args = ("random_row",)
 
-    def __init__(
-        self,
-        num_layers: int = 1,
-        hidden_dim: int = 128,
-        memory_size: int = 128,
-        num_rows: int = 128,
-        random_row: bool = True,
-        intermediate_dim: int = 256,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
+    @classmethod
+    def check_config(cls, config: dict[str, Any]) -> None:
+        seed = config["seed"]
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise ValueError(
                 f"`seed` must be an integer, not negative. Received: seed={seed!r}"
             )
-        arguments = {
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "memory_size": memory_size,
-            "num_rows": num_rows,
-            "random_row": random_row,
-            "intermediate_dim": intermediate_dim,
-            "seed": seed,
-        }
-        super().__init__(arguments, **kwargs)
+        super().check_config({k: v for k, v in config.items() if k != "seed"})
 
-    def block_arguments(self, index: int, sizes: dict[str, Any]) -> dict[str, Any]:
-        return {**super().block_arguments(index, sizes), "index": index}
+    @classmethod
+    def block_config(cls, index: int, num_layers: int, **sizes: Any) -> dict[str, Any]:
+        return {**super().block_config(index, num_layers, **sizes), "index": index}
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -169,7 +163,7 @@ class StableHadamardMemory(SequenceMemory):
     Args:
         num_layers: Number of blocks.
         hidden_dim: Width of the residual stream and of the output.
-        memory_size: Rows and columns of M.
+        matrix_dim: Rows and columns of M.
         num_rows: Rows of the table of theta (L in the paper).
         random_row: Whether each step draws its row, or takes row 0.
         intermediate_dim: Width of the feed-forward.
@@ -177,7 +171,7 @@ class StableHadamardMemory(SequenceMemory):
         **kwargs: Arguments of `MemoryRNN`.
 
     Call arguments, returns and errors: as in `MemoryRNN`. The state is a list of
-    `num_layers` tensors of shape `(batch, memory_size ** 2 + 1)`.
+    `num_layers` tensors of shape `(batch, matrix_dim ** 2 + 1)`.
 
     Raises:
         ValueError: If `random_row` is not a boolean, `seed` is negative or another
@@ -185,31 +179,53 @@ class StableHadamardMemory(SequenceMemory):
 
     Example:
 
-    >>> memory = StableHadamardMemory(memory_size=64, return_state=True)
+    >>> memory = StableHadamardMemory(matrix_dim=64, return_state=True)
     >>> outputs, *state = memory(np.random.normal(size=(8, 32, 16)))
     >>> outputs, *state = memory(next_inputs, initial_state=state, start=start)
     """
 
+    short_name = "shm"
+    cell_class = StableHadamardMemoryCell
+
     def __init__(
         self,
         num_layers: int = 1,
+        *,
         hidden_dim: int = 128,
-        memory_size: int = 128,
+        matrix_dim: int = 128,
         num_rows: int = 128,
         random_row: bool = True,
         intermediate_dim: int = 256,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        cell = StableHadamardMemoryCell(
-            num_layers,
-            hidden_dim,
-            memory_size,
-            num_rows,
-            random_row,
-            intermediate_dim,
-            seed,
-            name="cell",
-            dtype=kwargs.get("dtype"),
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            matrix_dim=matrix_dim,
+            num_rows=num_rows,
+            random_row=random_row,
+            intermediate_dim=intermediate_dim,
+            seed=seed,
+            **kwargs,
         )
-        super().__init__(cell, **kwargs)
+
+    @classmethod
+    def zoo_config(
+        cls,
+        hidden_dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        eta: int,
+    ) -> dict[str, Any]:
+        return {
+            "num_layers": num_layers,
+            "hidden_dim": hidden_dim,
+            "matrix_dim": 64,
+            "num_rows": 128,
+            "random_row": True,
+            "intermediate_dim": hidden_dim,
+            "seed": 0,
+        }

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
 
 
@@ -29,4 +30,4 @@ def mlp(
 
 def count_mlp(features: int, units: int, outputs: int) -> int:
     """Number of weights of `mlp` on so many features."""
-    return (features + 1) * units + (units + 1) * outputs
+    return count_dense(features, units) + count_dense(units, outputs)

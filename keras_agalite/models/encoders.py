@@ -9,6 +9,7 @@ import gymnasium
 import keras
 from keras import ops
 
+from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
 from keras_agalite.models.dense import dense
 from keras_agalite.models.spaces import (
@@ -162,7 +163,7 @@ class MLPEncoder(Encoder):
         cls, observation_space: Any, units: Sequence[int], activation: str
     ) -> int:
         sizes = [_size(observation_space), *units]
-        return sum((n + 1) * m for n, m in zip(sizes, units, strict=False))
+        return sum(map(count_dense, sizes, units))
 
     def build(self, observation_shape: Any = None) -> None:
         size = self.input_size
@@ -272,7 +273,7 @@ class ImageEncoder(Encoder, abc.ABC):
     @classmethod
     def count_weights(cls, observation_space: Any, units: int, **config: Any) -> int:
         weights, trunk = cls._count_trunk(observation_space, **config)
-        return weights + (math.prod(trunk) + 1) * units
+        return weights + count_dense(math.prod(trunk), units)
 
     @abc.abstractmethod
     def trunk(self, image: Any) -> Any:
@@ -423,7 +424,7 @@ class ConvEncoder(ImageEncoder):
             raise ValueError("needs an image of at least 36 x 36 pixels")
         weights = 0
         for filters, size, strides in _CONVOLUTIONS:
-            weights += (size * size * channels + 1) * filters
+            weights += count_dense(size * size * channels, filters)
             height, width = ((n - size) // strides + 1 for n in (height, width))
             channels = filters
         return weights, (height, width, channels)
@@ -501,7 +502,7 @@ class ResNetEncoder(ImageEncoder):
     ) -> tuple[int, tuple[int, ...]]:
         weights, (height, width, channels) = 0, image_shape
         for n in filters:
-            weights += (9 * channels + 1) * n + 4 * (9 * n + 1) * n
+            weights += count_dense(9 * channels, n) + 4 * count_dense(9 * n, n)
             height, width, channels = -(-height // 2), -(-width // 2), n
         return weights, (height, width, channels)
 

@@ -1,8 +1,4 @@
-"""Mathematics of the memories as pure functions on any Keras backend.
-
-Most have a plain NumPy counterpart in `keras_agalite.ops.naive`, which is the oracle
-of their tests.
-"""
+"""Mathematics of the memories as pure functions on any Keras backend."""
 
 from keras_agalite.ops.galite_attention import galite_attention as galite_attention
 from keras_agalite.ops.galite_attention import galite_state_size as galite_state_size

@@ -18,18 +18,11 @@ from keras_agalite.export import export_policy
 from keras_agalite.export.formats import FORMATS
 from keras_agalite.export.process import main as export_process
 from keras_agalite.export.step import Step, write
-from keras_agalite.layers import (
-    FastForgetfulMemoryCell,
-    GaLiTeCell,
-    GatedDeltaNetCell,
-    GTrXLCell,
-    LRUCell,
-    MemoryRNN,
-    MinGRUCell,
-    StableHadamardMemoryCell,
-)
+from keras_agalite.layers import MEMORIES, MemoryRNN
+from keras_agalite.layers.block_cell import BlockCell
 from keras_agalite.models import MLPEncoder
 from tests.helpers import BACKEND
+from tests.memories import TINY
 from tests.models.conftest import ACTION_SPACES, NESTED, VECTOR, make_policy, randomise
 from training.__main__ import main
 
@@ -54,13 +47,12 @@ def image_policy():
 def vector_policy():
     """Cells of all kinds but AGaLiTe's; GaLiTe's reads where its normaliser is zero."""
     cells = [
-        StableHadamardMemoryCell(1, 4, 3),
-        GaLiTeCell(2, 8, 2, 4, 6, 2),
-        GTrXLCell(1, 8, 2, 4, 6, 3),
-        FastForgetfulMemoryCell(1, 4, 3, 2),
-        LRUCell(1, 4, 3),
-        MinGRUCell(1, 4, 1, 6),
-        GatedDeltaNetCell(1, 4, 2),
+        *(
+            memory.cell_class(**TINY[name])
+            for name, memory in MEMORIES.items()
+            if name != "agalite"
+            and issubclass(getattr(memory, "cell_class", object), BlockCell)
+        ),
         keras.layers.LSTMCell(4),
         keras.layers.GRUCell(5),
     ]

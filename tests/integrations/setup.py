@@ -12,7 +12,16 @@ def small_policy(observation_space, action_space, memory=None, seed=0):
     keras.utils.set_random_seed(seed)
     return keras_agalite.MemoryPolicy(
         keras_agalite.MLPEncoder(observation_space),
-        memory or keras_agalite.AGaLiTe(2, 12, 2, 4, 10, eta=2, r=2),
+        memory
+        or keras_agalite.AGaLiTe(
+            num_layers=2,
+            hidden_dim=12,
+            num_heads=2,
+            head_dim=4,
+            intermediate_dim=10,
+            eta=2,
+            r=2,
+        ),
         action_space,
         head_units=8,
     )

@@ -7,69 +7,17 @@ import numpy as np
 import pytest
 from keras import tree
 
-from keras_agalite.layers import (
-    LRU,
-    AGaLiTe,
-    AGaLiTeCell,
-    FastForgetfulMemory,
-    FastForgetfulMemoryCell,
-    GaLiTe,
-    GaLiTeCell,
-    GatedDeltaNet,
-    GatedDeltaNetCell,
-    GTrXL,
-    GTrXLCell,
-    LRUCell,
-    MemoryRNN,
-    MinGRU,
-    MinGRUCell,
-    StableHadamardMemory,
-    StableHadamardMemoryCell,
-)
+from keras_agalite.layers import MEMORIES, AGaLiTeCell, GaLiTeCell, MemoryRNN
+from keras_agalite.layers.block_cell import BlockCell
 from tests.helpers import compiled, to_numpy
+from tests.memories import TINY
 
 BATCH, TIME, FEATURES = 2, 7, 3
-AGALITE = {
-    "num_layers": 2,
-    "hidden_dim": 8,
-    "num_heads": 2,
-    "head_dim": 4,
-    "intermediate_dim": 6,
-    "eta": 2,
-    "r": 2,
-}
-SIZES = {k: v for k, v in AGALITE.items() if k not in ("eta", "r")}
-GALITE = {**SIZES, "eta": 2}
-GTRXL = {**SIZES, "memory_length": 3}
-MINGRU = {"num_layers": 1, "hidden_dim": 8, "expansion": 1, "intermediate_dim": 6}
-LRU_ = {"num_layers": 1, "hidden_dim": 8, "state_dim": 3}
-FFM = {"num_layers": 1, "hidden_dim": 8, "memory_size": 2, "context_size": 3}
-GATED_DELTA_NET = {
-    "num_layers": 1,
-    "hidden_dim": 8,
-    "num_heads": 2,
-    "head_dim": 2,
-    "expand_v": 2,
-    "conv_size": 3,
-    "intermediate_dim": 6,
-}
-SHM = {
-    "num_layers": 1,
-    "hidden_dim": 8,
-    "memory_size": 4,
-    "num_rows": 5,
-    "intermediate_dim": 6,
-}
 # Layers of blocks, their cells and arguments.
 BLOCKS = {
-    "agalite": (AGaLiTe, AGaLiTeCell, AGALITE),
-    "galite": (GaLiTe, GaLiTeCell, GALITE),
-    "gtrxl": (GTrXL, GTrXLCell, GTRXL),
-    "mingru": (MinGRU, MinGRUCell, MINGRU),
-    "lru": (LRU, LRUCell, LRU_),
-    "ffm": (FastForgetfulMemory, FastForgetfulMemoryCell, FFM),
-    "gated_delta_net": (GatedDeltaNet, GatedDeltaNetCell, GATED_DELTA_NET),
-    "shm": (StableHadamardMemory, StableHadamardMemoryCell, SHM),
+    name: (memory, memory.cell_class, TINY[name])
+    for name, memory in MEMORIES.items()
+    if issubclass(getattr(memory, "cell_class", object), BlockCell)
 }
 CELLS = {
     "gru": lambda **k: keras.layers.GRUCell(5, **k),
@@ -78,7 +26,9 @@ CELLS = {
         keras.layers.LSTMCell(4, **k),
         keras.layers.GRUCell(5, **k),
     ],
-    "agalite_cell": lambda **k: AGaLiTeCell(**{**AGALITE, "num_layers": 1}, **k),
+    "agalite_cell": lambda **k: AGaLiTeCell(
+        **{**TINY["agalite"], "num_layers": 1}, **k
+    ),
 }
 # What comes from MemoryRNN or BlockCell alone is tested with these.
 FEW_BLOCKS = ("agalite", "galite", "gtrxl")

@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -125,15 +127,26 @@ def test_initial_state_has_the_dtype_of_the_cell(name):
         assert keras.backend.standardize_dtype(state.dtype) == "bfloat16"
 
 
-@pytest.mark.parametrize(
-    ("name", "argument"),
-    [(name, argument) for name, block in BLOCKS.items() for argument in block[-1]],
-)
-@pytest.mark.parametrize("value", [0, 2.0, True])
-def test_an_argument_that_is_no_positive_integer_is_refused(name, argument, value):
-    message = rf"`{argument}` must be .* Received: {argument}="
-    with pytest.raises(ValueError, match=message):
-        make_cell(name, **{argument: value})
+@every_block_memory
+def test_an_argument_that_is_no_positive_integer_is_refused(name):
+    for argument, value in itertools.product(BLOCKS[name][-1], [0, 2.0, True]):
+        message = rf"`{argument}` must be .* Received: {argument}="
+        with pytest.raises(ValueError, match=message):
+            make_cell(name, **{argument: value})
+
+
+@every_block_memory
+def test_cell_and_layer_take_the_same_arguments(name):
+    layer, cell, _ = BLOCKS[name]
+
+    assert cell().get_config().items() >= layer().cell_config.items()
+    assert cell(3).get_config()["num_layers"] == 3
+    with pytest.raises(TypeError, match="positional"):
+        cell(3, 8)
+    with pytest.raises(TypeError, match="positional"):
+        layer(3, 8)
+    with pytest.raises(ValueError, match="Unrecognized keyword arguments"):
+        cell(no_such_argument=1)
 
 
 @pytest.mark.parametrize("value", [1, None, "yes"])

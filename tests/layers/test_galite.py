@@ -4,15 +4,12 @@ import pytest
 
 from keras_agalite.layers import GaLiTe
 from tests.helpers import to_numpy
-from tests.layers.memories import GALITE, make_memory
+from tests.layers.memories import make_memory
+from tests.memories import TINY
 
 
 def test_size_is_the_papers():
-    layer = GaLiTe()
-    with keras.StatelessScope():  # counts weights without drawing them
-        layer.build((None, None, 16))
-
-    assert layer.count_params() == 1_792_736
+    assert GaLiTe.count_weights(16) == 1_792_736
 
 
 def test_state_is_a_matrix_and_a_vector_a_head():
@@ -30,14 +27,14 @@ def test_the_embedding_is_linear():
 @pytest.mark.parametrize(
     ("name", "width"),
     [
-        ("projection", GALITE["head_dim"]),
-        ("expansion", GALITE["eta"]),
+        ("projection", TINY["galite"]["head_dim"]),
+        ("expansion", TINY["galite"]["eta"]),
         ("query_projection", None),
         ("query_expansion", None),
     ],
 )
 def test_kernels_start_orthogonal_head_by_head(name, width):
-    layer = GaLiTe(**GALITE)
+    layer = GaLiTe(**TINY["galite"])
     layer.build((None, None, 16))
 
     kernel = to_numpy(getattr(layer.cell.blocks[1], name).kernel)

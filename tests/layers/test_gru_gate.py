@@ -4,7 +4,7 @@ import pytest
 
 from keras_agalite.layers import GRUGate
 from tests.helpers import gradients, to_numpy
-from tests.oracle import assert_gradients_match
+from tests.oracles import assert_gradients_match
 
 
 def sigmoid(x):

@@ -14,7 +14,6 @@ from tests.helpers import (
     traced,
 )
 from tests.layers.memories import (
-    AGALITE,
     BATCH,
     CELLS,
     FEATURES,
@@ -27,6 +26,7 @@ from tests.layers.memories import (
     run,
     some_state,
 )
+from tests.memories import TINY
 
 
 @every_memory
@@ -232,6 +232,22 @@ def test_mask_means_what_it_means_in_keras(zero_output_for_mask):
     assert_close(run(memory, x, mask=MASK), run(stock, x, mask=MASK))
 
 
+@pytest.mark.parametrize("name", ["gru", "agalite"])
+def test_arguments_by_position_are_in_the_order_of_keras(name):
+    memory = make_memory(name, return_state=True)
+    stock = keras.layers.RNN(memory.cell, return_sequences=True, return_state=True)
+    x, state = random_sequences(), some_state(memory)
+    valid_first = np.array([[1, 1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0, 0]], bool)
+
+    outputs = to_numpy(compiled(lambda x: memory(x, state, valid_first, False))(x))
+
+    expected = to_numpy(compiled(lambda x: stock(x, state, valid_first, False))(x))
+    assert_close(outputs, expected)
+    start = random_starts(BATCH, TIME)
+    last = to_numpy(compiled(lambda x: memory(x, state, None, False, start))(x))
+    assert_close(last, run(memory, x, initial_state=state, start=start))
+
+
 @pytest.mark.parametrize(
     ("name", "zero_output_for_mask", "return_sequences"),
     [
@@ -371,7 +387,9 @@ def test_initial_state_of_other_sizes_is_refused(name, sizes):
         memory(random_sequences(), initial_state=state)
 
 
-@pytest.mark.parametrize("make", [MemoryRNN, lambda _, **k: AGaLiTe(**AGALITE, **k)])
+@pytest.mark.parametrize(
+    "make", [MemoryRNN, lambda _, **k: AGaLiTe(**TINY["agalite"], **k)]
+)
 def test_going_backwards_is_refused(make):
     with pytest.raises(ValueError, match="Received: go_backwards=True"):
         make(keras.layers.GRUCell(5), go_backwards=True)
@@ -379,7 +397,7 @@ def test_going_backwards_is_refused(make):
 
 @pytest.mark.parametrize("name", ["gru", "agalite"])
 def test_an_input_without_time_is_refused(name):
-    memory = MemoryRNN(CELLS["gru"]()) if name == "gru" else AGaLiTe(**AGALITE)
+    memory = MemoryRNN(CELLS["gru"]()) if name == "gru" else AGaLiTe(**TINY["agalite"])
 
     with pytest.raises(ValueError, match=r"\(batch, time, features\).*Received: seq"):
         memory(np.zeros((BATCH, FEATURES), "float32"))

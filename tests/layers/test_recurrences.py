@@ -10,20 +10,14 @@ import numpy as np
 import pytest
 
 from keras_agalite import layers
-from keras_agalite.layers import (
-    FastForgetfulMemoryBlock,
-    LRUBlock,
-    LRUCell,
-    MinGRUBlock,
-    StableHadamardMemoryCell,
-)
-from keras_agalite.layers.lru import ring
-from keras_agalite.models import sizes
+from keras_agalite.layers import LRUCell, StableHadamardMemoryCell
+from keras_agalite.layers.fast_forgetful_memory import FastForgetfulMemoryBlock
+from keras_agalite.layers.lru import LRUBlock, sample_ring
+from keras_agalite.layers.mingru import MinGRUBlock
 from keras_agalite.ops.gated_delta_rule import gated_delta_rule
 from keras_agalite.ops.hadamard_memory import hadamard_memory, hashed_rows
 from keras_agalite.ops.short_convolution import short_convolution
 from tests.helpers import BACKEND, compiled, gradients, random_starts, to_numpy
-from tests.layers import oracles
 from tests.layers.memories import (
     BATCH,
     FEATURES,
@@ -35,7 +29,7 @@ from tests.layers.memories import (
     some_state,
 )
 from tests.ops.test_gated_linear_attention import largest_kept_array
-from tests.oracle import assert_gradients_match
+from tests.oracles import assert_gradients_match, recurrences
 
 RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
 
@@ -59,8 +53,8 @@ def test_matches_the_oracle(name):
     outputs, grads = gradients(kept, arrays, memory.trainable_weights)
 
     plain = functools.partial(
-        oracles.memory,
-        block=getattr(oracles, name),
+        recurrences.memory,
+        block=getattr(recurrences, name),
         names=[w.path.split("cell/", 1)[1] for w in memory.trainable_weights],
         layers=blocks,
         start=start,
@@ -132,7 +126,7 @@ def test_lru_by_hand():
 
 
 def test_lru_starts_in_its_ring():
-    nu, theta, gamma = np.exp(ring(500, 0.8, 0.9, 0.3))
+    nu, theta, gamma = np.exp(sample_ring(np.random.default_rng(0), 500, 0.8, 0.9, 0.3))
     radius = np.exp(-nu)
 
     assert radius.min() > 0.8
@@ -284,7 +278,7 @@ def test_rows_follow_from_clock_seed_and_block_alone():
 
     rows = draw(3, 1)
     places = [0, 1, 4095, 4096, 2**15 - 1, -1]
-    expected = [oracles.row_of(int(clock[i]), 128, 3, 1) for i in places]
+    expected = [recurrences.row_of(int(clock[i]), 128, 3, 1) for i in places]
     assert list(rows[places]) == expected
     # 256 of each, give or take four standard deviations.
     counts = np.bincount(rows, minlength=128)
@@ -320,8 +314,6 @@ def test_sizes_are_those_of_the_documentation():
     assert len(rows) == len(RECURRENCES)
     for call, *numbers in rows:
         layer = eval(call, vars(layers))
-        count = sizes._MEMORIES[type(layer).__name__]
-        weights, width = count(16, **layer.arguments)
+        weights = layer.count_weights(16, **layer.cell_config)
         expected = [int(number.replace(",", "")) for number in numbers]
         assert [weights, 4 * sum(layer.state_size)] == expected
-        assert width == layer.cell.output_size

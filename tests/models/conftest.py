@@ -7,22 +7,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from keras_agalite.layers import (
-    GRU,
-    LRU,
-    LSTM,
-    AGaLiTe,
-    FastForgetfulMemory,
-    GaLiTe,
-    GatedDeltaNet,
-    GTrXL,
-    Memoryless,
-    MemoryRNN,
-    MinGRU,
-    StableHadamardMemory,
-)
+from keras_agalite.layers import MemoryRNN
 from keras_agalite.models import MemoryPolicy, MLPEncoder
 from tests.helpers import BACKEND
+from tests.memories import TINY, tiny
 
 UNBOUNDED = {"low": -np.inf, "high": np.inf, "dtype": np.float32}
 VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -50,17 +38,7 @@ ACTION_SPACES = {
     "box": spaces.Box(-0.5, 1.0, (2, 3), np.float32),
 }
 MEMORIES = {
-    "agalite": lambda **k: AGaLiTe(2, 8, 2, 4, 6, 2, **k),
-    "galite": lambda **k: GaLiTe(2, 8, 2, 4, 6, 2, **k),
-    "gtrxl": lambda **k: GTrXL(2, 8, 2, 4, 6, 3, **k),
-    "shm": lambda **k: StableHadamardMemory(1, 6, 8, 2, True, 4, **k),
-    "ffm": lambda **k: FastForgetfulMemory(2, 6, 2, 3, **k),
-    "gated_delta_net": lambda **k: GatedDeltaNet(1, 6, 2, 2, 2, 3, 4, **k),
-    "lru": lambda **k: LRU(1, 6, 3, **k),
-    "mingru": lambda **k: MinGRU(1, 6, 2, 4, **k),
-    "gru": lambda **k: GRU(5, 2, **k),
-    "lstm": lambda **k: LSTM(5, **k),
-    "memoryless": lambda **k: Memoryless(6, 2, **k),
+    **{name: functools.partial(tiny, name) for name in TINY},
     "stacked": lambda **k: MemoryRNN(
         [keras.layers.LSTMCell(4), keras.layers.GRUCell(5)], **k
     ),

@@ -9,9 +9,9 @@ import numpy as np
 from gymnasium import spaces
 from keras import tree
 
-from keras_agalite.layers import AGaLiTe
 from keras_agalite.models import MemoryPolicy, ResNetEncoder
 from tests.helpers import to_numpy
+from tests.memories import tiny
 from tests.models.conftest import NESTED, randomise
 
 FOLDER = Path(__file__).parent / "data" / "preset_small"
@@ -21,7 +21,7 @@ RECORD = FOLDER / "record.npz"
 def main():
     policy = MemoryPolicy(
         ResNetEncoder(NESTED, units=6, filters=(2,)),
-        AGaLiTe(2, 8, 2, 4, 6, 2, 3),
+        tiny("agalite", r=3),
         spaces.MultiDiscrete([2, 4]),
         head_units=8,
     )

@@ -13,7 +13,9 @@ PRECISIONS = {"mixed_float16": 0.01, "mixed_bfloat16": 0.04}
 def make(dtype):
     return keras_agalite.MemoryPolicy(
         keras_agalite.MLPEncoder(VECTOR, dtype=dtype),
-        keras_agalite.AGaLiTe(4, 32, 2, 16, 32, dtype=dtype),
+        keras_agalite.AGaLiTe(
+            hidden_dim=32, num_heads=2, head_dim=16, intermediate_dim=32, dtype=dtype
+        ),
         ACTION_SPACES["discrete"],
     )
 

@@ -108,7 +108,7 @@ def test_the_dtype_of_each_part_survives(tmp_path):
 def test_a_seed_is_no_size(tmp_path):
     policy = MemoryPolicy(
         MLPEncoder(VECTOR, units=(4,)),
-        StableHadamardMemory(1, 6, 3, seed=2**40),
+        StableHadamardMemory(hidden_dim=6, matrix_dim=3, seed=2**40),
         ACTION_SPACES["discrete"],
         head_units=8,
     )

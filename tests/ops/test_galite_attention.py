@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from keras_agalite.ops import galite_attention, galite_state_size
-from tests import oracle
+from tests import oracles
 from tests.helpers import compiled, float64, gradients, random_starts, to_numpy
 from tests.ops.test_gated_linear_attention import largest_kept_array
-from tests.oracle import assert_gradients_match
+from tests.oracles import assert_gradients_match
 
 HEADS, HEAD_DIM, ETA = 2, 3, 2
 
@@ -43,7 +43,7 @@ def test_matches_the_oracle(time):
 
     outputs, grads = gradients(functools.partial(attend, **options), arrays)
 
-    plain = functools.partial(oracle.galite_attention, **options)
+    plain = functools.partial(oracles.galite_attention, **options)
     for ours, theirs in zip(outputs, plain(*arrays), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert_gradients_match(plain, arrays, grads)
@@ -62,7 +62,7 @@ def test_a_masked_token_is_as_if_it_were_not_there(time):
 
     outputs, grads = gradients(kept, arrays)
 
-    plain = functools.partial(oracle.galite_attention, **options)
+    plain = functools.partial(oracles.galite_attention, **options)
     for ours, theirs in zip(outputs, plain(*arrays), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert_gradients_match(plain, arrays, grads)
@@ -84,7 +84,7 @@ def test_half_precision_computes_in_float32():
     y, state = compiled(attend)(*arrays)
 
     rounded = [to_numpy(keras.ops.cast(x, "float32")) for x in arrays]
-    expected, _ = oracle.galite_attention(*rounded)
+    expected, _ = oracles.galite_attention(*rounded)
     assert keras.backend.standardize_dtype(y.dtype) == "float32"
     assert keras.backend.standardize_dtype(state.dtype) == "bfloat16"
     np.testing.assert_allclose(to_numpy(y), expected, atol=1e-5)
@@ -95,7 +95,7 @@ def test_float64_is_kept():
     with float64():
         outputs = to_numpy(compiled(attend)(*arrays))
 
-    for ours, theirs in zip(outputs, oracle.galite_attention(*arrays), strict=True):
+    for ours, theirs in zip(outputs, oracles.galite_attention(*arrays), strict=True):
         assert ours.dtype == "float64"
         np.testing.assert_allclose(ours, theirs, atol=1e-12)
 

@@ -7,7 +7,7 @@ import pytest
 
 from keras_agalite.ops import agalite_attention, agalite_state_size
 from keras_agalite.ops.gated_linear_attention import clock_modulus
-from tests import oracle
+from tests import oracles
 from tests.helpers import (
     BACKEND,
     compiled,
@@ -17,7 +17,7 @@ from tests.helpers import (
     to_numpy,
     traced,
 )
-from tests.oracle import assert_gradients_match
+from tests.oracles import assert_gradients_match
 
 HEADS, HEAD_DIM, ETA = 2, 3, 2
 
@@ -63,7 +63,7 @@ def test_matches_the_oracle(time, r):
 
     outputs, grads = gradients(traced(functools.partial(attend, **options)), arrays)
 
-    plain = functools.partial(oracle.agalite_attention, **options)
+    plain = functools.partial(oracles.agalite_attention, **options)
     for ours, theirs in zip(outputs, plain(*arrays), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert_gradients_match(plain, arrays, grads)
@@ -77,7 +77,7 @@ def test_matches_the_oracle_over_8192_steps():
 
     outputs, grads = gradients(traced(functools.partial(attend, **options)), arrays)
 
-    plain = functools.partial(oracle.agalite_attention, **options)
+    plain = functools.partial(oracles.agalite_attention, **options)
     for ours, theirs in zip(outputs, plain(*arrays), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert all(np.isfinite(grad).all() for grad in grads)
@@ -98,7 +98,7 @@ def test_a_masked_token_is_as_if_it_were_not_there(time):
 
     outputs, grads = gradients(kept, arrays)
 
-    plain = functools.partial(oracle.agalite_attention, **options)
+    plain = functools.partial(oracles.agalite_attention, **options)
     for ours, theirs in zip(outputs, plain(*arrays), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert_gradients_match(plain, arrays, grads)
@@ -112,7 +112,7 @@ def test_clock_is_exact_after_ten_million_steps(r):
     outputs = run(*inputs, state, r=r, start=start)
 
     # The oracle's clock is one ahead: 10,000,001.
-    expected = oracle.agalite_attention(*inputs, state, r=r, start=start)
+    expected = oracles.agalite_attention(*inputs, state, r=r, start=start)
     for ours, theirs in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -124,7 +124,7 @@ def test_clock_wraps_where_float32_would_stop_counting(r):
 
     y, final = run(*inputs, state, r=r)
 
-    expected, expected_final = oracle.agalite_attention(*inputs, state, r=r)
+    expected, expected_final = oracles.agalite_attention(*inputs, state, r=r)
     assert modulus <= 2**24
     assert modulus + 2 * r > 2**24
     assert final[0, -1] == expected_final[0, -1] - modulus == 4
@@ -165,7 +165,7 @@ def test_half_precision_computes_in_float32(dtype):
     y, state = compiled(functools.partial(attend, r=2))(*arrays)
 
     rounded = [to_numpy(keras.ops.cast(x, "float32")) for x in arrays]
-    expected, expected_state = oracle.agalite_attention(*rounded, r=2)
+    expected, expected_state = oracles.agalite_attention(*rounded, r=2)
     assert keras.backend.standardize_dtype(y.dtype) == "float32"
     assert keras.backend.standardize_dtype(state.dtype) == dtype
     np.testing.assert_allclose(to_numpy(y), expected, atol=1e-5)
@@ -181,7 +181,7 @@ def test_float64_is_kept():
         outputs = run(*arrays, r=3)
 
     for ours, theirs in zip(
-        outputs, oracle.agalite_attention(*arrays, r=3), strict=True
+        outputs, oracles.agalite_attention(*arrays, r=3), strict=True
     ):
         assert ours.dtype == "float64"
         np.testing.assert_allclose(ours, theirs, atol=1e-12)

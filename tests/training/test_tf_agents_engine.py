@@ -48,7 +48,7 @@ def test_a_run_writes_what_the_docs_say_and_is_continued(recipe_file, tmp_path, 
     assert 0.0 <= evaluation["success_rate"] <= 1.0
     assert evaluation["trained_steps"] == 400
     policy = keras_agalite.MemoryPolicy.from_preset(run / "preset")
-    assert policy.memory.cell.arguments["hidden_dim"] == 8
+    assert policy.memory.cell.cell_config["hidden_dim"] == 8
     steps = curve_steps(run)
     assert steps == list(range(40, 401, 40))
     assert "steps/s" in capfd.readouterr().out

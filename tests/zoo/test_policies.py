@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 import pytest
 from gymnasium import spaces
-from keras_agalite.layers.catalog import MEMORIES
 
 import keras_agalite
 from keras_agalite import environments, zoo
 from keras_agalite.environments.registry import resolve
+from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.presets import preset as preset_module
 from keras_agalite.presets import released_folder, released_presets
 from keras_agalite.zoo import specs

@@ -3,8 +3,8 @@
 import numpy as np
 from keras import tree
 
-from keras_agalite.ops import naive
 from tests.helpers import random_cotangents
+from tests.oracles import naive
 
 
 def project(outputs, weights):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from tests.oracle import dense, norm, sigmoid
+from tests.oracles import dense, norm, sigmoid
 
 
 def memory(x, *arrays, block, names, layers, start, mask):

@@ -6,19 +6,19 @@ import numpy as np
 
 
 def linear_recurrence(
-    decay: Any, update: Any, initial_state: Any, start: Any = None
+    decay: Any, update: Any, state: Any, start: Any = None, mask: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """See `keras_agalite.ops.linear_recurrence`."""
-    decay, update, state = (
-        np.asarray(x, np.float64) for x in (decay, update, initial_state)
-    )
+    decay, update, state = (np.array(x, np.float64) for x in (decay, update, state))
     states = []
     for t in range(decay.shape[1]):
-        if start is not None:
-            keep = 1.0 - np.asarray(start, np.float64)[:, t]
-            state = state * keep.reshape(-1, *[1] * (state.ndim - 1))
-        state = decay[:, t] * state + update[:, t]
-        states.append(state)
+        for row in range(len(state)):
+            if mask is not None and not mask[row][t]:
+                continue
+            if start is not None and start[row][t]:
+                state[row] = 0.0
+            state[row] = decay[row, t] * state[row] + update[row, t]
+        states.append(state.copy())
     return np.stack(states, 1), state
 
 

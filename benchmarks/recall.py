@@ -14,23 +14,26 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from gymnasium import spaces
+from keras_agalite.layers.catalog import MEMORIES
 
-from keras_agalite.models.presets import policy_from_config
-from keras_agalite.zoo.architectures import MEMORY_NAMES, Architecture
+from keras_agalite.zoo.specs import PolicySpec
 
 FEATURES, CLASSES, COPIED = 16, 8, 4
 QUESTION = FEATURES - 1
 DISTANCES = (4, 8, 16, 32, 64, 128, 192)
 LONGEST_TRAINED = 64
 ROWS, TEST_ROWS = 32, 200
-SEQUENCE = Architecture(
+SEQUENCE = PolicySpec(
     name="recall",
     environment="",
     observation_space=spaces.Box(0.0, 1.0, (FEATURES,), np.float32),
     action_space=spaces.Discrete(CLASSES),
-    encoder=("MLPEncoder", {"units": [], "activation": "tanh"}),
+    encoder="mlp",
+    encoder_arguments={"units": [], "activation": "tanh"},
     head_units=32,
-    blocks={"num_layers": 2, "num_heads": 2, "head_dim": 16},
+    num_layers=2,
+    num_heads=2,
+    head_dim=16,
     hidden_dim=32,
 )
 
@@ -107,7 +110,7 @@ class Learner:
     """A memory with a linear read-out, compiled once for all tasks and seeds."""
 
     def __init__(self, memory: str) -> None:
-        self.config = SEQUENCE.config(memory)
+        self.preset = SEQUENCE.preset(memory)
         self.model = self._make()
         optimizer = keras.optimizers.Adam(2e-3, global_clipnorm=1.0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -117,7 +120,7 @@ class Learner:
 
     def _make(self) -> keras.Model:
         inputs = keras.Input((None, FEATURES))
-        outputs, *_ = policy_from_config(self.config).memory(inputs)
+        outputs, *_ = self.preset.policy(load_weights=False).memory(inputs)
         return keras.Model(inputs, keras.layers.Dense(CLASSES)(outputs))
 
     def restart(self, seed: int) -> None:
@@ -153,11 +156,11 @@ def recall(
     progress: Callable[[str, int, int], None],
 ) -> list[dict[str, Any]]:
     """One row for each memory, task, seed and distance."""
-    names = list(MEMORY_NAMES) if names is None else names
-    unknown = sorted(set(names) - set(MEMORY_NAMES))
+    names = list(MEMORIES) if names is None else names
+    unknown = sorted(set(names) - set(MEMORIES))
     if unknown:
         raise ValueError(
-            f"`--forms` must be of {', '.join(MEMORY_NAMES)}. Received: {unknown}"
+            f"`--forms` must be of {', '.join(MEMORIES)}. Received: {unknown}"
         )
     rows = []
     trainings = list(itertools.product(TASKS, range(seeds)))

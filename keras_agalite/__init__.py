@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from keras_agalite import models as models
     from keras_agalite import ops as ops
     from keras_agalite import zoo as zoo
+    from keras_agalite.evaluation import evaluate as evaluate
+    from keras_agalite.evaluation import rollout as rollout
     from keras_agalite.layers import *  # noqa: F403
     from keras_agalite.models import ConvEncoder as ConvEncoder
     from keras_agalite.models import GridEncoder as GridEncoder
@@ -25,15 +27,15 @@ if TYPE_CHECKING:
     from keras_agalite.models import ResNetEncoder as ResNetEncoder
 
 _MODULES = ("convert", "export", "layers", "models", "ops", "zoo")
+# Name -> the module that it is in.
 _NAMES = {
-    name: "models"
-    for name in (
-        "ConvEncoder",
-        "GridEncoder",
-        "MLPEncoder",
-        "MemoryPolicy",
-        "ResNetEncoder",
-    )
+    "ConvEncoder": "models",
+    "GridEncoder": "models",
+    "MLPEncoder": "models",
+    "MemoryPolicy": "models",
+    "ResNetEncoder": "models",
+    "evaluate": "evaluation",
+    "rollout": "evaluation",
 }
 
 

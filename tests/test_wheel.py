@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PROGRAM = """
 import sys
 import keras_agalite
-from keras_agalite.models.presets import released_folder, released_presets
+from keras_agalite.presets import released_folder, released_presets
 assert keras_agalite.__file__.startswith(sys.argv[1]), keras_agalite.__file__
 assert str(released_folder()).startswith(sys.argv[1])
 names = released_presets()
@@ -23,6 +23,9 @@ for name in names:
     observation = policy.sample_observation(2, seed=0)
     policy.act(observation, policy.initial_state(2), seed=0)
 print("loaded", *names)
+from keras_agalite.__main__ import main
+assert main(["evaluate", "tmaze_10", "--episodes", "2"]) == 0
+assert "training" not in sys.modules
 """
 
 

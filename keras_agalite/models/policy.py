@@ -1,8 +1,9 @@
 """MemoryPolicy: an encoder, a memory and heads behind one interface."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, Self
 
 import gymnasium
 import keras
@@ -11,7 +12,8 @@ from keras import ops, tree
 
 from keras_agalite.layers import MemoryRNN
 from keras_agalite.models.acting import compile_step
-from keras_agalite.models.action_heads import action_head, mlp
+from keras_agalite.models.action_heads import ActionHead, head_class
+from keras_agalite.models.dense import mlp
 from keras_agalite.models.encoders import Encoder, pick
 from keras_agalite.models.spaces import leaves, space_from_config, space_to_config
 
@@ -21,13 +23,37 @@ class PolicyOutput(NamedTuple):
 
     Attributes:
         logits: Parameters of the action distribution, `(batch, time,
-            num_parameters)`, float32: logits for Discrete and MultiDiscrete, mean
+            num_action_params)`, float32: logits for Discrete and MultiDiscrete, mean
             and log-deviation for Box.
         value: Value estimate, `(batch, time)`, float32.
     """
 
     logits: Any
     value: Any
+
+
+class _Released:
+    """The attribute `presets` of a class, as in KerasHub."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> list[str]:
+        from keras_agalite.presets import released_presets
+
+        return released_presets()
+
+
+def _supervised(name: str) -> Callable[..., NoReturn]:
+    """A method of `keras.Model` that means nothing for a policy."""
+
+    def method(*args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError(
+            f"A MemoryPolicy has no `{name}`: it acts with `act` in an environment, "
+            "and reinforcement learning trains it (docs/training.md). For supervised "
+            "learning, call it in a keras.Model of your own."
+        )
+
+    method.__name__ = name
+    method.__doc__ = "Raises a NotImplementedError: a policy is not a supervised model."
+    return method
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -40,11 +66,16 @@ class MemoryPolicy(keras.Model):
 
     Args:
         encoder: An `Encoder`, which knows the observation space.
-        memory: A `MemoryRNN` such as `AGaLiTe`. It is set to return sequences and
-            states.
+        memory: A `MemoryRNN` such as `AGaLiTe`. The policy uses this layer, no copy:
+            from then on the layer returns sequences and states.
         action_space: Gymnasium space: Discrete, MultiDiscrete or Box.
         head_units: Width of the hidden layer of the actor and of the critic.
         head_activation: Activation of these layers.
+        actor: An `ActionHead` for the action space. If None, the policy makes the one
+            that fits the space: `DiscreteHead`, `MultiDiscreteHead` or `BoxHead`.
+
+    Attributes:
+        presets: Names of the released policies, for `from_preset`.
 
     Call arguments:
         observations: Tensor of shape `(batch, time, ...)`, or a dict of them.
@@ -58,6 +89,8 @@ class MemoryPolicy(keras.Model):
     Raises:
         ValueError: If a part is of the wrong kind, or an input of the wrong
             structure or shape.
+        NotImplementedError: From `fit` and the other methods of `keras.Model` for
+            supervised learning.
 
     Example:
 
@@ -68,6 +101,8 @@ class MemoryPolicy(keras.Model):
     >>> action, state = policy.act(observation[None], state, start=[True])
     """
 
+    presets = _Released()
+
     def __init__(
         self,
         encoder: Encoder,
@@ -75,6 +110,7 @@ class MemoryPolicy(keras.Model):
         action_space: gymnasium.Space[Any],
         head_units: int = 128,
         head_activation: str = "tanh",
+        actor: ActionHead | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs["autocast"] = False  # the state keeps its dtype
@@ -90,13 +126,21 @@ class MemoryPolicy(keras.Model):
             )
         if isinstance(action_space, dict):
             action_space = space_from_config(action_space)
+        if actor is not None and (
+            not isinstance(actor, ActionHead) or actor.action_space != action_space
+        ):
+            raise ValueError(
+                f"`actor` must be an ActionHead for the action space {action_space}. "
+                f"Received: actor={actor!r}"
+            )
         memory.return_sequences = memory.return_state = True
         self.encoder = encoder
         self.memory = memory
         self.head_units = head_units
         self.head_activation = head_activation
         dtype = memory.dtype_policy
-        self.actor = action_head(
+        self.has_own_actor = actor is not None
+        self.actor = actor or head_class(action_space)(
             action_space, head_units, head_activation, dtype=dtype, name="actor"
         )
         self.critic_hidden, self.critic_output = mlp(
@@ -104,7 +148,7 @@ class MemoryPolicy(keras.Model):
         )
         self._build()
         self._step: Any = None
-        self._noise = np.random.default_rng()
+        self._rng = np.random.default_rng()
 
     def _build(self) -> None:
         if not self.encoder.built:
@@ -166,7 +210,7 @@ class MemoryPolicy(keras.Model):
     def act(
         self,
         observation: Any,
-        state: Any,
+        state: Any = None,
         start: Any = None,
         deterministic: bool = False,
         seed: int | np.random.Generator | None = None,
@@ -178,7 +222,8 @@ class MemoryPolicy(keras.Model):
 
         Args:
             observation: NumPy array of shape `(batch, ...)`, or a dict of them.
-            state: State from `initial_state` or from the last call. It stays valid.
+            state: State from `initial_state` or from the last call, which stays
+                valid; the empty memory if None.
             start: Optional booleans of shape `(batch,)`: the observation is the
                 first of an episode.
             deterministic: Take the most likely action instead of drawing one.
@@ -194,17 +239,28 @@ class MemoryPolicy(keras.Model):
         """
         logits, _, state = self.step(observation, state, start)
         if deterministic:
-            return self.actor.mode(logits), state
+            return self.actor.numpy_mode(logits), state
         # default_rng lets a Generator pass through as it is.
-        noise = self._noise if seed is None else np.random.default_rng(seed)
-        return self.actor.sample(logits, noise), state
+        rng = self._rng if seed is None else np.random.default_rng(seed)
+        return self.actor.numpy_sample(logits, rng), state
 
     def step(
-        self, observation: Any, state: Any, start: Any = None
+        self, observation: Any, state: Any = None, start: Any = None
     ) -> tuple[np.ndarray, np.ndarray, list[Any]]:
-        """One compiled step without a choice: NumPy `logits`, `value`, and the state.
+        """Runs one compiled step without a choice of actions.
 
-        Args and errors as in `act`.
+        Args:
+            observation: As in `act`.
+            state: As in `act`.
+            start: As in `act`.
+
+        Returns:
+            `(logits, value, state)`: NumPy arrays of the shapes `(batch,
+            num_action_params)` and `(batch,)`, and the new state in the backend's
+            tensors.
+
+        Raises:
+            ValueError: If an observation, a state or a start does not fit.
         """
         observation, batch = self._check_observation(observation)
         start = np.zeros(batch, bool) if start is None else np.asarray(start, bool)
@@ -213,6 +269,7 @@ class MemoryPolicy(keras.Model):
                 f"`start` must have the shape (batch,) = ({batch},). Received: "
                 f"start.shape={start.shape}"
             )
+        state = self.initial_state(batch) if state is None else state
         sizes = [(batch, n) for n in tree.flatten(self.state_size)]
         shapes = [tuple(np.shape(x)) for x in tree.flatten(state)]
         if shapes != sizes:
@@ -284,26 +341,100 @@ class MemoryPolicy(keras.Model):
     def save_to_preset(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.weights.h5`, which every backend loads.
 
+        Args:
+            folder: Where to write them. It is made if it is not there.
+
         Raises:
-            ValueError: If a part of the policy is not of this library.
+            ValueError: If a part of the policy is of a class that is neither of this
+                library nor given to `keras_agalite.register`.
+
+        Example:
+
+        >>> policy.save_to_preset("my_policy")
+        >>> policy = MemoryPolicy.from_preset("my_policy")
         """
-        from keras_agalite.models.presets import save_preset
+        from keras_agalite.presets.preset import save_preset
 
         save_preset(self, Path(folder))
 
     @classmethod
-    def from_preset(cls, preset: str | Path) -> "MemoryPolicy":
-        """Loads a policy from the name of a released one or from a folder.
+    def from_preset(
+        cls, preset: str | Path, load_weights: bool = True, dtype: str | None = None
+    ) -> Self:
+        """Loads a policy.
+
+        Args:
+            preset: Name of a released policy (`MemoryPolicy.presets` lists them), the
+                folder or the address of a preset.
+            load_weights: Whether to load the weights; fresh ones are drawn otherwise.
+            dtype: Dtype policy of all parts, such as `"mixed_bfloat16"`; each part's
+                own if None.
+
+        Returns:
+            A policy of the class on which this is called.
 
         Raises:
             ValueError: If there is no such preset, with the list of those there
                 are, or if its files do not fit.
-        """
-        from keras_agalite.models.presets import load_preset
 
-        return load_preset(preset)
+        Example:
+
+        >>> policy = MemoryPolicy.from_preset("tmaze_10")
+        >>> fast = MemoryPolicy.from_preset("tmaze_10", dtype="mixed_bfloat16")
+        """
+        from keras_agalite.presets import Preset
+
+        return Preset.find(preset).policy(cls, load_weights, dtype)
+
+    compile = _supervised("compile")
+    fit = _supervised("fit")
+    evaluate = _supervised("evaluate")
+    predict = _supervised("predict")
+    train_on_batch = _supervised("train_on_batch")
+    test_on_batch = _supervised("test_on_batch")
+    predict_on_batch = _supervised("predict_on_batch")
+
+    def export(
+        self,
+        filepath: str | Path,
+        format: str = "onnx",
+        python: str | Path | None = None,
+    ) -> Path:
+        """Writes the policy as a program of one step that runs without Keras.
+
+        The program takes the observation, `start` and the state, and gives the most
+        likely action, the parameters of the action distribution, the value and the
+        next state. Another process writes it, on the backend that owns the format:
+        PyTorch for ONNX and `.pt2`, TensorFlow for SavedModel and LiteRT.
+
+        Args:
+            filepath: The folder to write, with the program and `export.json`, which
+                names its inputs and outputs.
+            format: `"onnx"`, `"pt2"`, `"saved_model"` or `"litert"`.
+            python: The interpreter of that process, if not this one: of an
+                environment with this package and the backend that owns the format.
+
+        Returns:
+            The path of the program.
+
+        Raises:
+            ValueError: If the format is unknown, the path exists, or the policy is not
+                float32 or has parts that a preset cannot hold.
+            ImportError: If the packages that the format needs are not installed.
+            ChildProcessError: If the process failed otherwise.
+
+        Example:
+
+        >>> policy = MemoryPolicy.from_preset("tmaze_10")
+        >>> policy.export("tmaze_10_onnx")
+        PosixPath('tmaze_10_onnx/policy.onnx')
+        """
+        from keras_agalite.export import export_policy
+
+        return export_policy(self, filepath, format, python)
 
     def get_config(self) -> dict[str, Any]:
+        actor = self.actor if self.has_own_actor else None
         return {
             "name": self.name,
             "encoder": keras.saving.serialize_keras_object(self.encoder),
@@ -311,12 +442,13 @@ class MemoryPolicy(keras.Model):
             "action_space": space_to_config(self.action_space),
             "head_units": self.head_units,
             "head_activation": self.head_activation,
+            "actor": actor and keras.saving.serialize_keras_object(actor),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         config = copy.deepcopy(config)  # keras.layers.RNN empties what it reads
-        for part in ("encoder", "memory"):
+        for part in ("encoder", "memory", "actor"):
             config[part] = keras.saving.deserialize_keras_object(
                 config[part], custom_objects=custom_objects
             )

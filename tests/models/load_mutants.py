@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_agalite.models import MemoryPolicy, downloads, presets
+from keras_agalite.models import MemoryPolicy
+from keras_agalite.presets import downloads
+from keras_agalite.presets import preset as presets
 from tests.models.make_preset_small import FOLDER
 from tests.models.mutants import ARCHIVE, SECRET
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from keras_agalite.models.presets import released_folder
+from keras_agalite.presets import released_folder
 from tests.models.make_preset_small import FOLDER
 
 CONFIG, WEIGHTS, ARCHIVE = "config.json", "model.weights.h5", "preset.zip"

@@ -11,7 +11,6 @@ from keras_agalite.models import (
     GridEncoder,
     MLPEncoder,
     ResNetEncoder,
-    encoders,
 )
 from tests.helpers import compiled, to_numpy
 from tests.models.conftest import (
@@ -165,7 +164,7 @@ def test_grid_is_a_dense_layer_over_categories():
     "space", [VECTOR, IMAGE, spaces.Dict({"a": GRID, "b": GRID})], ids=str
 )
 def test_grid_wants_one_grid_with_a_channel_a_category(space):
-    with pytest.raises(ValueError, match="exactly one uint8 grid"):
+    with pytest.raises(ValueError, match="GridEncoder expects"):
         GridEncoder(space, categories=(5, 3))
 
 
@@ -173,15 +172,31 @@ def test_grid_wants_one_grid_with_a_channel_a_category(space):
     ("encoder", "size", "flat_size", "weights"),
     [(ConvEncoder, 84, 7 * 7 * 64, 8), (ResNetEncoder, 64, 8 * 8 * 32, 32)],
 )
-def test_the_published_sizes(encoder, size, flat_size, weights, monkeypatch):
-    # Large orthogonal matrices take seconds on JAX.
-    monkeypatch.setattr(encoders, "orthogonal", lambda: "zeros")
+def test_the_published_sizes(encoder, size, flat_size, weights):
     encoder = encoder(spaces.Box(0, 255, (size, size, 3), np.uint8))
 
     encoder.build()
 
     assert encoder.output_layer.kernel.shape == (flat_size, 256)
     assert len(encoder.weights) == weights
+
+
+@pytest.mark.parametrize(
+    ("encoder", "space", "config"),
+    [
+        (MLPEncoder, NESTED, {"units": [], "activation": "tanh"}),
+        (MLPEncoder, NESTED, {"units": [4, 3], "activation": "tanh"}),
+        (GridEncoder, NESTED, {"categories": [5, 3, 2], "units": 4}),
+        (ConvEncoder, LARGE_IMAGE, {"units": 4}),
+        (ResNetEncoder, NESTED, {"units": 4, "filters": [2, 3]}),
+    ],
+)
+def test_weights_are_counted_before_they_exist(encoder, space, config):
+    built = encoder(space, **config)
+    built.build()
+
+    assert encoder.count_weights(space, **config) == built.count_params()
+    assert encoder.count_features(space, **config) == built.output_size
 
 
 def test_other_parts_follow_the_image():
@@ -244,10 +259,8 @@ def test_image_encoders_want_exactly_one_image(encoder, space):
 
 
 def test_conv_wants_an_image_that_is_large_enough():
-    encoder = ConvEncoder(spaces.Box(0, 255, (35, 40, 3), np.uint8))
-
     with pytest.raises(ValueError, match="at least 36 x 36 pixels"):
-        encoder.build()
+        ConvEncoder(spaces.Box(0, 255, (35, 40, 3), np.uint8))
 
 
 @pytest.mark.parametrize("encoder", [MLPEncoder, ConvEncoder, ResNetEncoder])

@@ -16,7 +16,7 @@ from keras_agalite.models import (
     MLPEncoder,
     ResNetEncoder,
 )
-from keras_agalite.models import presets as presets_module
+from keras_agalite.presets import preset as preset_module
 from tests.helpers import compiled, to_numpy
 from tests.models.conftest import (
     ACTION_SPACES,
@@ -168,7 +168,7 @@ def test_the_recorded_preset_is_small():
 
 
 def test_a_name_finds_a_released_policy(tmp_path, monkeypatch):
-    monkeypatch.setattr(presets_module, "released_folder", lambda: tmp_path)
+    monkeypatch.setattr(preset_module, "released_folder", lambda: tmp_path)
     policy = make_policy("memoryless")
     randomise(policy)
     for name in ("b_policy", "a_policy"):

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 import keras_agalite
-from keras_agalite.models import presets
-from keras_agalite.models.presets import released_folder
+from keras_agalite.presets import Preset, released_folder
 
 DATA = Path(__file__).parent / "data"
 load = keras_agalite.MemoryPolicy.from_preset
@@ -32,10 +31,10 @@ def preset(tmp_path):
 
 @pytest.fixture
 def nothing_is_built(monkeypatch):
-    def refuse(config):
+    def refuse(*arguments):
         raise AssertionError("a policy was built")
 
-    monkeypatch.setattr(presets, "policy_from_config", refuse)
+    monkeypatch.setattr(Preset, "_build", refuse)
 
 
 def change(preset, edit):

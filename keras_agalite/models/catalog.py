@@ -1,0 +1,77 @@
+"""The encoders and the action heads there are: the one list of each.
+
+The memories are in `keras_agalite.layers.catalog`.
+"""
+
+import inspect
+from typing import Any
+
+from keras_agalite.models.action_heads import (
+    ActionHead,
+    BoxHead,
+    DiscreteHead,
+    MultiDiscreteHead,
+)
+from keras_agalite.models.encoders import (
+    ConvEncoder,
+    Encoder,
+    GridEncoder,
+    MLPEncoder,
+    ResNetEncoder,
+)
+
+# By short name.
+ENCODERS: dict[str, type[Encoder]] = {
+    cls.short_name: cls for cls in (MLPEncoder, GridEncoder, ConvEncoder, ResNetEncoder)
+}
+ACTION_HEADS: list[type[ActionHead]] = [DiscreteHead, MultiDiscreteHead, BoxHead]
+
+
+def encoder_class(short_name: str) -> type[Encoder]:
+    """The encoder with this short name.
+
+    Raises:
+        ValueError: If there is none; the message lists the names.
+    """
+    if short_name not in ENCODERS:
+        raise ValueError(
+            f"Expected the name of an encoder: {', '.join(ENCODERS)}. Received: "
+            f"encoder={short_name!r}"
+        )
+    return ENCODERS[short_name]
+
+
+def register_encoder(cls: type[Encoder]) -> None:
+    """Adds an encoder.
+
+    Raises:
+        ValueError: If it has no short name of its own, or does not count its features
+            or its weights.
+    """
+    name = cls.__dict__.get("short_name")
+    if not isinstance(name, str) or ENCODERS.get(name, cls) is not cls:
+        raise ValueError(
+            "An encoder needs a `short_name` of its own, other than "
+            f"{', '.join(ENCODERS)}. Received: {cls.__name__}.short_name={name!r}"
+        )
+    _check_complete(cls)
+    ENCODERS[name] = cls
+
+
+def register_action_head(cls: type[ActionHead]) -> None:
+    """Adds an action head.
+
+    Raises:
+        ValueError: If an abstract method is not defined.
+    """
+    _check_complete(cls)
+    if cls not in ACTION_HEADS:
+        ACTION_HEADS.append(cls)
+
+
+def _check_complete(cls: type[Any]) -> None:
+    if inspect.isabstract(cls):
+        missing = ", ".join(f"`{name}`" for name in sorted(cls.__abstractmethods__))
+        raise ValueError(
+            f"Expected a class that defines {missing}. Received: {cls.__name__}"
+        )

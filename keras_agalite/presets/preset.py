@@ -1,0 +1,293 @@
+"""Presets: a folder with `config.json` and `model.weights.h5`, as one parsed object."""
+
+import dataclasses
+import functools
+import json
+import reprlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gymnasium
+import keras
+
+from keras_agalite._version import __version__
+from keras_agalite.layers.catalog import MEMORIES
+from keras_agalite.layers.initializers import without_draws
+from keras_agalite.models.action_heads import head_class
+from keras_agalite.models.catalog import ACTION_HEADS, ENCODERS
+from keras_agalite.models.dense import count_mlp
+from keras_agalite.models.policy import MemoryPolicy
+from keras_agalite.models.spaces import space_from_config, space_to_config
+from keras_agalite.presets.config import (
+    ACTIVATION,
+    FORMAT,
+    SIZE,
+    Part,
+    check_dtype,
+    read_json,
+)
+from keras_agalite.presets.downloads import FORMS, download
+from keras_agalite.presets.weights_file import count_numbers
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+OPTIONAL = ("README.md", "recipe.toml", "evaluation.json")
+MAX_STATE = 2**24
+
+Policy = TypeVar("Policy", bound=MemoryPolicy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A policy that was read and checked, of which nothing is built.
+
+    Attributes:
+        encoder: Its encoder.
+        memory: Its memory.
+        action_space: Its action space.
+        head_units: Width of the hidden layers of actor and critic.
+        head_activation: Their activation.
+        actor: Its action head, if that is not the one that `MemoryPolicy` makes.
+        weights: File with its weights, if there is one.
+    """
+
+    encoder: Part
+    memory: Part
+    action_space: gymnasium.Space[Any]
+    head_units: int
+    head_activation: str
+    actor: Part | None = None
+    weights: Path | None = None
+
+    @classmethod
+    def find(cls, preset: str | Path) -> "Preset":
+        """Reads a preset.
+
+        Args:
+            preset: Name of a released policy, a folder, or an address.
+
+        Raises:
+            ValueError: If there is none, with the legal forms, or if its
+                configuration is not one that `save` writes.
+        """
+        folder = find_preset(preset)
+        path = folder / CONFIG
+        config = read_json(path)
+        try:
+            return cls.from_config(config, folder / WEIGHTS)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_config(cls, config: Any, weights: Path | None = None) -> "Preset":
+        """Checks a configuration.
+
+        Args:
+            config: What `to_config` gives.
+            weights: File with the weights, if there is one.
+
+        Raises:
+            ValueError: If the configuration is anything else.
+        """
+        version = config.get("format") if isinstance(config, dict) else config
+        if type(version) is not int or version != FORMAT:
+            raise ValueError(
+                f"Expected a preset of format {FORMAT}, which version {__version__} "
+                f"reads. Received: format={reprlib.repr(version)}"
+            )
+        expected = {
+            "encoder",
+            "memory",
+            "action_space",
+            "head_units",
+            "head_activation",
+        }
+        missing = sorted(expected - set(config))
+        if missing:
+            raise ValueError(
+                f"Expected {sorted(expected)} in the configuration of a preset. "
+                f"Received: none of {missing}"
+            )
+        encoder = Part.from_config(config["encoder"], ENCODERS.values(), "encoder")
+        memory = Part.from_config(config["memory"], MEMORIES.values(), "memory")
+        SIZE.check("head_units", config["head_units"])
+        ACTIVATION.check("head_activation", config["head_activation"])
+        actor = None
+        if "actor" in config:
+            actor = Part.from_config(config["actor"], ACTION_HEADS, "action head")
+        preset = cls(
+            encoder,
+            memory,
+            space_from_config(config["action_space"]),
+            config["head_units"],
+            config["head_activation"],
+            actor,
+            weights,
+        )
+        try:
+            _ = preset.num_weights
+        except (TypeError, ValueError, AttributeError, LookupError) as error:
+            raise ValueError(
+                f"Expected a policy that can be built. Received: {error}"
+            ) from error
+        return preset
+
+    @classmethod
+    def of(cls, policy: MemoryPolicy) -> "Preset":
+        """The preset of a policy, without its weights.
+
+        Raises:
+            ValueError: If a part is of a class that is not of this library and was not
+                given to `keras_agalite.register`.
+        """
+        actor = None
+        if policy.has_own_actor:
+            actor = Part.of(policy.actor, ACTION_HEADS, "action head")
+        preset = cls(
+            Part.of(policy.encoder, ENCODERS.values(), "encoder"),
+            Part.of(policy.memory, MEMORIES.values(), "memory"),
+            policy.action_space,
+            policy.head_units,
+            policy.head_activation,
+            actor,
+        )
+        # What is written can be read.
+        return cls.from_config(json.loads(json.dumps(preset.to_config())))
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """What the policy sees."""
+        space: gymnasium.Space[Any] = self.encoder.arguments["observation_space"]
+        return space
+
+    @functools.cached_property
+    def num_weights(self) -> int:
+        """Number of weights of the policy, which is not built for it."""
+        encoder, memory = self.encoder, self.memory
+        features = encoder.cls.count_features(**encoder.arguments)
+        width = memory.arguments["hidden_dim"]
+        if self.actor:
+            actor = self.actor.count_weights(width)
+        else:
+            actor = head_class(self.action_space).count_weights(
+                width, self.action_space, self.head_units, self.head_activation
+            )
+        critic = count_mlp(width, self.head_units, 1)
+        return encoder.count_weights() + memory.count_weights(features) + actor + critic
+
+    def to_config(self) -> dict[str, Any]:
+        """The configuration in JSON's types."""
+        config = {
+            "format": FORMAT,
+            "keras_agalite": __version__,
+            "encoder": self.encoder.to_config(),
+            "memory": self.memory.to_config(),
+            "action_space": space_to_config(self.action_space),
+            "head_units": self.head_units,
+            "head_activation": self.head_activation,
+        }
+        return (
+            config
+            if self.actor is None
+            else {**config, "actor": self.actor.to_config()}
+        )
+
+    def policy(
+        self,
+        cls: type[Policy] = MemoryPolicy,  # type: ignore[assignment]
+        load_weights: bool = True,
+        dtype: str | None = None,
+    ) -> Policy:
+        """Builds the policy.
+
+        Args:
+            cls: Class of the policy.
+            load_weights: Whether to load the weights; they are fresh otherwise.
+            dtype: Dtype policy of all parts, such as `"mixed_bfloat16"`; each part's
+                own if None.
+
+        Raises:
+            ValueError: If the dtype is not one of those of presets, there are no
+                weights to load, or the file does not hold those of this policy.
+        """
+        if dtype is not None:
+            check_dtype(dtype)
+        if not load_weights:
+            return self._build(cls, dtype)
+        if self.weights is None:
+            raise ValueError(
+                "Expected a preset with weights. Received: load_weights=True"
+            )
+        received = count_numbers(self.weights)
+        if received != self.num_weights:
+            raise ValueError(
+                f"Expected the {self.num_weights:,} weights that the configuration "
+                f"asks for. Received: {self.weights} with {received:,}"
+            )
+        try:
+            with without_draws():
+                policy = self._build(cls, dtype)
+            policy.load_weights(self.weights)
+        except Exception as error:  # Keras and each backend raise their own
+            raise ValueError(
+                "Expected a policy that can be built, and its weights. Received: "
+                f"{self.weights}: {error}"
+            ) from error
+        return policy
+
+    def _build(self, cls: type[Policy], dtype: str | None) -> Policy:
+        memory = self.memory.make(dtype)
+        size = sum(keras.tree.flatten(memory.state_size))
+        if size > MAX_STATE:
+            raise ValueError(
+                f"Expected a state of at most {MAX_STATE:,} numbers. Received: {size:,}"
+            )
+        return cls(
+            self.encoder.make(dtype),
+            memory,
+            self.action_space,
+            head_units=self.head_units,
+            head_activation=self.head_activation,
+            actor=None if self.actor is None else self.actor.make(dtype, name="actor"),
+        )
+
+
+def save_preset(policy: MemoryPolicy, folder: Path) -> None:
+    """See `MemoryPolicy.save_to_preset`."""
+    text = json.dumps(Preset.of(policy).to_config(), indent=2) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(text)
+    policy.save_weights(folder / WEIGHTS)
+
+
+def released_folder() -> Path:
+    """Where the released policies are: in the wheel, or in a checkout beside it."""
+    package = Path(__file__).parent.parent
+    in_wheel = package / "zoo" / "data"
+    return in_wheel if in_wheel.is_dir() else package.parent / "zoo"
+
+
+def released_presets() -> list[str]:
+    """Names of the released policies."""
+    return sorted(path.parent.name for path in released_folder().glob(f"*/{CONFIG}"))
+
+
+def find_preset(preset: str | Path) -> Path:
+    """The folder of a preset, from its name, path or address.
+
+    Raises:
+        ValueError: If there is none; the message lists the legal forms.
+    """
+    if "://" in str(preset):
+        return download(str(preset), (CONFIG, WEIGHTS), OPTIONAL)
+    folder = Path(preset)
+    if str(preset) in released_presets():
+        folder = released_folder() / str(preset)
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"Expected the name of a released policy ({', '.join(released_presets())}"
+            f"), a folder with {CONFIG} and {WEIGHTS}, or an address {FORMS}. "
+            f"Received: preset={str(preset)!r}, in which {' and '.join(missing)} "
+            "cannot be found"
+        )
+    return folder

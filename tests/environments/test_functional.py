@@ -29,6 +29,8 @@ from keras_agalite.environments.functional import (  # noqa: E402
 )
 from keras_agalite.environments.registry import NAMES  # noqa: E402
 
+pytestmark = pytest.mark.once
+
 GYMNAX = pytest.mark.environments("gymnax")
 CRAFTAX = pytest.mark.environments("craftax")
 MAZES = [name for name in NAMES if name.startswith("fast_memory_maze")]

@@ -10,6 +10,8 @@ from keras_agalite import environments, zoo
 from keras_agalite.environments import popgym
 from tests.environments.test_registry import IDS
 
+pytestmark = pytest.mark.once
+
 MEMORY_MAZE = pytest.mark.environments("memory_maze")
 MEMORY_GYM = pytest.mark.environments("memory_gym")
 MINIGRID = pytest.mark.environments("minigrid")

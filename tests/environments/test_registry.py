@@ -9,6 +9,8 @@ from keras_agalite import environments
 from keras_agalite.environments import CraftaxVectorEnv, memory_maze
 from keras_agalite.environments.registry import NAMES, PATTERNS
 
+pytestmark = pytest.mark.once
+
 # Short name -> id and longest episode.
 IDS = {
     "tmaze": ("TMaze-v0", 1000),

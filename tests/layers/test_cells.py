@@ -94,6 +94,7 @@ def test_functional_model_in_a_stock_rnn_survives_saving(name, extension, tmp_pa
     assert_close((y, *state), run(layer, x))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "argument"),
     [
@@ -125,6 +126,7 @@ def test_initial_state_has_the_dtype_of_the_cell(name):
         assert keras.backend.standardize_dtype(state.dtype) == "bfloat16"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "argument"),
     [(name, argument) for name, block in BLOCKS.items() for argument in block[-1]],
@@ -136,6 +138,7 @@ def test_an_argument_that_is_no_positive_integer_is_refused(name, argument, valu
         make_cell(name, **{argument: value})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("value", [1, None, "yes"])
 def test_a_flag_that_is_no_boolean_is_refused(value):
     with pytest.raises(ValueError, match=r"`sliding_window` must be True or False"):

@@ -131,6 +131,7 @@ def test_lru_by_hand():
     np.testing.assert_allclose(state, [-0.5, 0], atol=1e-6)
 
 
+@pytest.mark.once
 def test_lru_starts_in_its_ring():
     nu, theta, gamma = np.exp(ring(500, 0.8, 0.9, 0.3))
     radius = np.exp(-nu)
@@ -144,6 +145,7 @@ def test_lru_starts_in_its_ring():
     np.testing.assert_allclose(gamma**2 + radius**2, 1, rtol=1e-12)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments", [{"r_min": 1.0}, {"r_max": 1.5}, {"r_min": "0"}, {"max_phase": 0.0}]
 )
@@ -307,12 +309,14 @@ def test_the_first_row_may_be_taken_always():
     assert_close(run(memory, x), outputs)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", [-1, 1.0, True, None])
 def test_a_seed_that_is_none_is_refused(seed):
     with pytest.raises(ValueError, match=r"`seed` must be .* Received: seed="):
         StableHadamardMemoryCell(seed=seed)
 
 
+@pytest.mark.once
 def test_sizes_are_those_of_the_documentation():
     text = (Path(__file__).parents[2] / "docs" / "memories.md").read_text()
     rows = re.findall(r"^\| `(\w+\(.*\))` \| ([\d,]+) \| ([\d,]+) \|", text, re.M)

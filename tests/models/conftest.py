@@ -22,7 +22,6 @@ from keras_agalite.layers import (
     StableHadamardMemory,
 )
 from keras_agalite.models import MemoryPolicy, MLPEncoder
-from tests.helpers import BACKEND
 
 UNBOUNDED = {"low": -np.inf, "high": np.inf, "dtype": np.float32}
 VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -97,17 +96,9 @@ def randomise(model, seed=0, scale=0.5):
         weight.assign(random.normal(0.0, scale, weight.shape))
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _quick_compilation():
-    """Tests compile many small programs once: less optimisation, less time."""
-    if BACKEND != "jax":
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation(quick_compilation):
+    """For each test of this folder."""
 
 
 @functools.cache

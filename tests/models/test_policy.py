@@ -345,6 +345,7 @@ def test_a_nested_observation_with_an_image():
     assert_close(state, last)
 
 
+@pytest.mark.once
 @every_observation_space
 def test_a_sampled_observation_fits_the_space(space):
     policy = make_policy("memoryless", space)
@@ -470,6 +471,7 @@ def test_parts_that_were_used_before_fit():
     policy.act(policy.sample_observation(2), policy.initial_state(2))
 
 
+@pytest.mark.once
 def test_parts_must_be_of_the_right_kind():
     encoder, memory, action_space = MLPEncoder(VECTOR), GRU(5), ACTION_SPACES["box"]
     for name, arguments in {
@@ -481,6 +483,7 @@ def test_parts_must_be_of_the_right_kind():
             MemoryPolicy(*arguments)
 
 
+@pytest.mark.once
 def test_a_stateful_memory_is_refused():
     memory = MemoryRNN(keras.layers.GRUCell(5), stateful=True)
 
@@ -488,6 +491,7 @@ def test_a_stateful_memory_is_refused():
         MemoryPolicy(MLPEncoder(VECTOR), memory, ACTION_SPACES["discrete"])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "observation",
     [
@@ -507,6 +511,7 @@ def test_act_refuses_other_observations(policy, observation):
         policy.act(observation, policy.initial_state(2))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("change", ["missing", "flat", "batch", "shape", "overflow"])
 def test_act_refuses_other_nested_observations(change):
     policy = make_policy("memoryless", NESTED)
@@ -527,6 +532,7 @@ def test_act_refuses_other_nested_observations(change):
         policy.act(observation, policy.initial_state(2))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "start", [True, [True], [[True], [False]], [True] * 3], ids=str
 )

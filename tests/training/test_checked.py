@@ -13,6 +13,8 @@ from training.environments import make_vector
 from training.errors import EnvironmentFault
 from training.recipe import Recipe
 
+pytestmark = pytest.mark.once
+
 RECIPE = Recipe(
     name="faulty",
     environment=NAME,

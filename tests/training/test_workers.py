@@ -17,6 +17,8 @@ from training.environments import make_vector
 from training.errors import EnvironmentFault
 from training.recipe import Recipe
 
+pytestmark = [pytest.mark.once, pytest.mark.process]
+
 
 def play(vector, steps=20):
     """All that a vector says in some steps."""

@@ -19,6 +19,8 @@ import keras_agalite
 from keras_agalite.models import presets
 from keras_agalite.models.presets import released_folder
 
+pytestmark = pytest.mark.once
+
 DATA = Path(__file__).parent / "data"
 load = keras_agalite.MemoryPolicy.from_preset
 

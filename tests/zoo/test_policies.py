@@ -55,6 +55,7 @@ def test_called_bare_it_acts(function):
     assert all(policy.action_space.contains(a) for a in action)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("memory", MEMORY_NAMES)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_memory_has_about_as_many_weights(name, memory):
@@ -97,6 +98,7 @@ def test_released_weights_are_loaded_and_others_announced_once():
     assert warned[0].filename == __file__
 
 
+@pytest.mark.once
 def test_pretrained_insists():
     with pytest.raises(ValueError, match=r"No weights .* there are .*tmaze_10"):
         zoo.tmaze_policy(corridor_length=77, weights="pretrained")
@@ -117,6 +119,7 @@ def test_weights_from_a_folder_and_from_a_file(tmp_path):
         zoo.craftax_policy(weights=preset / "model.weights.h5")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
@@ -137,6 +140,7 @@ def test_what_they_refuse(function, arguments, message):
         function(**arguments)
 
 
+@pytest.mark.once
 def test_the_list_holds_released_and_trainable_policies():
     policies = {policy.name: policy for policy in zoo.list_policies()}
     assert len(policies) == len(zoo.list_policies())

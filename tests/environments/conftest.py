@@ -1,13 +1,7 @@
 import ctypes.util
 import importlib.util
 
-import keras
 import pytest
-
-# Programs in JAX, whatever Keras runs on: once is enough, and once in full.
-collect_ignore = []
-if keras.backend.backend() != "jax":
-    collect_ignore += ["test_functional.py"]
 
 CAN_DRAW = any(map(ctypes.util.find_library, ("EGL", "OSMesa")))
 

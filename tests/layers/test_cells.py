@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -71,8 +73,10 @@ def test_stateful_stock_rnn_keeps_the_state_between_calls(name):
     assert_close(to_numpy(stock(x[:, :2])), halves[0])
 
 
-@few_block_memories
-@pytest.mark.parametrize("extension", ["keras", "weights.h5"])
+@pytest.mark.parametrize(
+    ("name", "extension"),
+    [("agalite", "keras"), ("agalite", "weights.h5"), ("gtrxl", "keras")],
+)
 def test_functional_model_in_a_stock_rnn_survives_saving(name, extension, tmp_path):
     def make_model():
         stock, layer = stock_rnn(name, return_state=True)
@@ -127,15 +131,12 @@ def test_initial_state_has_the_dtype_of_the_cell(name):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize(
-    ("name", "argument"),
-    [(name, argument) for name, block in BLOCKS.items() for argument in block[-1]],
-)
-@pytest.mark.parametrize("value", [0, 2.0, True])
-def test_an_argument_that_is_no_positive_integer_is_refused(name, argument, value):
-    message = rf"`{argument}` must be .* Received: {argument}="
-    with pytest.raises(ValueError, match=message):
-        make_cell(name, **{argument: value})
+@every_block_memory
+def test_an_argument_that_is_no_positive_integer_is_refused(name):
+    for argument, value in itertools.product(BLOCKS[name][-1], [0, 2.0, True]):
+        message = rf"`{argument}` must be .* Received: {argument}="
+        with pytest.raises(ValueError, match=message):
+            make_cell(name, **{argument: value})
 
 
 @pytest.mark.once

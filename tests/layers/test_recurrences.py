@@ -1,5 +1,6 @@
 """The memories whose recurrence is simple: all against oracles, each by hand."""
 
+import ast
 import functools
 import math
 import re
@@ -22,7 +23,14 @@ from keras_agalite.models import sizes
 from keras_agalite.ops.gated_delta_rule import gated_delta_rule
 from keras_agalite.ops.hadamard_memory import hadamard_memory, hashed_rows
 from keras_agalite.ops.short_convolution import short_convolution
-from tests.helpers import BACKEND, compiled, gradients, random_starts, to_numpy
+from tests.helpers import (
+    BACKEND,
+    compiled,
+    gradients,
+    largest_kept_array,
+    random_starts,
+    to_numpy,
+)
 from tests.layers import oracles
 from tests.layers.memories import (
     BATCH,
@@ -34,7 +42,6 @@ from tests.layers.memories import (
     run,
     some_state,
 )
-from tests.ops.test_gated_linear_attention import largest_kept_array
 from tests.oracle import assert_gradients_match
 
 RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
@@ -316,6 +323,13 @@ def test_a_seed_that_is_none_is_refused(seed):
         StableHadamardMemoryCell(seed=seed)
 
 
+def layer_of(text):
+    """The layer that a call in the documentation makes: a name and literals."""
+    call = ast.parse(text, mode="eval").body
+    options = {item.arg: ast.literal_eval(item.value) for item in call.keywords}
+    return getattr(layers, call.func.id)(*map(ast.literal_eval, call.args), **options)
+
+
 @pytest.mark.once
 def test_sizes_are_those_of_the_documentation():
     text = (Path(__file__).parents[2] / "docs" / "memories.md").read_text()
@@ -323,7 +337,7 @@ def test_sizes_are_those_of_the_documentation():
 
     assert len(rows) == len(RECURRENCES)
     for call, *numbers in rows:
-        layer = eval(call, vars(layers))
+        layer = layer_of(call)
         count = sizes._MEMORIES[type(layer).__name__]
         weights, width = count(16, **layer.arguments)
         expected = [int(number.replace(",", "")) for number in numbers]

@@ -1,3 +1,5 @@
+import ctypes.util
+import importlib.util
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -14,6 +16,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import keras
 import pytest
 
+CAN_DRAW = any(map(ctypes.util.find_library, ("EGL", "OSMesa")))
+
 
 def pytest_configure(config):
     for warning in (
@@ -23,6 +27,24 @@ def pytest_configure(config):
         "ignore:Error reading persistent compilation cache entry:UserWarning",
     ):
         config.addinivalue_line("filterwarnings", warning)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the tests of environments whose packages are not installed.
+
+    Memory Maze needs one of Debian's libegl1 and libosmesa6 as well.
+    """
+
+    def is_missing(item):
+        needs = [mark.args[0] for mark in item.iter_markers("environments")]
+        if "memory_maze" in needs and not CAN_DRAW:
+            return True
+        return any(importlib.util.find_spec(package) is None for package in needs)
+
+    missing = [item for item in items if is_missing(item)]
+    if missing:
+        config.hook.pytest_deselected(items=missing)
+        items[:] = [item for item in items if item not in missing]
 
 
 @pytest.fixture(autouse=True)

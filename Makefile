@@ -14,10 +14,16 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Exports of one environment's backend are made by the other's interpreter.
 export EXPORT_PYTHON_TENSORFLOW ?= $(abspath $(VENV))/bin/python
 export EXPORT_PYTHON_TORCH ?= $(abspath $(VENV_TORCH))/bin/python
-PYTEST = -m pytest -q -m "not slow"
+# Processes among which a suite's files are dealt.
+WORKERS ?= 2
+PYTEST = -m pytest -q -n $(WORKERS) --dist loadfile
+# The rings of tests (docs/contributing.md): what no backend changes runs on JAX alone,
+# what starts programs in test-processes.
+RING = not slow and not process
 SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[0])")
 
-.PHONY: setup setup-environments test-environments train test test-jax test-tensorflow test-torch lint clean
+.PHONY: setup setup-environments train test test-all test-jax test-tensorflow test-torch \
+	test-torch-driver test-processes test-environments lint clean
 
 setup: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_LINT)/ready
 
@@ -53,25 +59,33 @@ $(VENV_ENVIRONMENTS)/ready: pyproject.toml $(wildcard $(REQUIREMENTS)/*.txt)
 train: $(VENV)/ready
 	$(VENV)/bin/python -m training train training/recipes/tmaze_10.toml
 
-test: lint test-tensorflow test-jax test-torch test-environments
+test: lint test-jax test-tensorflow test-torch test-torch-driver
+
+test-all: test test-processes test-environments
 
 lint: $(VENV)/ready $(VENV_LINT)/ready
 	$(VENV_LINT)/bin/ruff check .
 	$(VENV_LINT)/bin/ruff format --check .
 	$(VENV_LINT)/bin/mypy --python-executable $(VENV)/bin/python
 
-test-tensorflow: $(VENV)/ready $(VENV_TORCH)/ready
-	KERAS_BACKEND=tensorflow $(VENV)/bin/python $(PYTEST) tests
-
 test-jax: $(VENV)/ready $(VENV_TORCH)/ready
-	KERAS_BACKEND=jax $(VENV)/bin/python $(PYTEST) tests
+	KERAS_BACKEND=jax $(VENV)/bin/python $(PYTEST) -m "$(RING)" tests
 
-# TF-Agents cannot be installed beside torch, so the second line borrows it.
+test-tensorflow: $(VENV)/ready $(VENV_TORCH)/ready
+	KERAS_BACKEND=tensorflow $(VENV)/bin/python $(PYTEST) -m "$(RING) and not once" tests
+
 test-torch: $(VENV)/ready $(VENV_TORCH)/ready
-	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python $(PYTEST) tests
+	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python $(PYTEST) -m "$(RING) and not once" tests
+
+# TF-Agents cannot be installed beside torch, so its driver is borrowed.
+test-torch-driver: $(VENV)/ready $(VENV_TORCH)/ready
 	KERAS_BACKEND=torch $(VENV_TORCH)/bin/python -c "import sys; \
 	sys.path.append('$(SITE)'); import pytest; sys.exit(pytest.main(sys.argv[1:]))" \
 	-q tests/integrations
+
+# Kills, workers, exports, wheels, the README's programs.
+test-processes:
+	$(MAKE) test-jax test-tensorflow test-torch RING="process and not slow"
 
 # The zoo's policies act in their environments on every backend; TensorFlow and torch
 # borrow the packages. Memory Maze draws with EGL (Debian's libegl1) or OSMesa.
@@ -82,8 +96,10 @@ ZOO_TESTS = tests/environments/test_zoo_policies.py
 test-environments: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_ENVIRONMENTS)/ready
 	KERAS_BACKEND=jax $(VENV_ENVIRONMENTS)/bin/python $(PYTEST) \
 	-m "environments and not slow" tests/environments tests/training/test_evaluate.py
-	KERAS_BACKEND=tensorflow PYTHONPATH=$(BORROWED) $(VENV)/bin/python $(PYTEST) $(ZOO_TESTS)
-	KERAS_BACKEND=torch PYTHONPATH=$(BORROWED) $(VENV_TORCH)/bin/python $(PYTEST) $(ZOO_TESTS)
+	KERAS_BACKEND=tensorflow PYTHONPATH=$(BORROWED) $(VENV)/bin/python $(PYTEST) \
+	-m "not slow" $(ZOO_TESTS)
+	KERAS_BACKEND=torch PYTHONPATH=$(BORROWED) $(VENV_TORCH)/bin/python $(PYTEST) \
+	-m "not slow" $(ZOO_TESTS)
 
 clean:
 	rm -rf $(VENV) $(VENV_TORCH) $(VENV_LINT) $(VENV_ENVIRONMENTS) runs

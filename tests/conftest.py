@@ -1,21 +1,72 @@
+import ctypes.util
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TF-Agents runs on Keras 2; this must be set before Keras is imported.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What JAX compiles is kept, for the next run and for the processes that tests start.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/keras-agalite-jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import keras
 import pytest
 
+from keras_agalite.environments._packages import is_installed
+from keras_agalite.environments.catalog import REQUIREMENTS
+
+CAN_DRAW = any(map(ctypes.util.find_library, ("EGL", "OSMesa")))
+
 
 def pytest_configure(config):
-    # Keras's torch backend with NumPy 2.
-    config.addinivalue_line(
-        "filterwarnings", "ignore:__array__ implementation:DeprecationWarning"
-    )
+    for warning in (
+        # Keras's torch backend with NumPy 2.
+        "ignore:__array__ implementation:DeprecationWarning",
+        # Two processes at one program: the second reads a file half written.
+        "ignore:Error reading persistent compilation cache entry:UserWarning",
+    ):
+        config.addinivalue_line("filterwarnings", warning)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out the tests of environments whose packages are not installed.
+
+    `@pytest.mark.environments(key)` names them by their key in `REQUIREMENTS`. Memory
+    Maze needs one of Debian's libegl1 and libosmesa6 as well.
+    """
+
+    def is_missing(item):
+        needs = [mark.args[0] for mark in item.iter_markers("environments")]
+        if "memory_maze" in needs and not CAN_DRAW:
+            return True
+        packages = {package for key in needs for package in REQUIREMENTS[key].packages}
+        return not all(map(is_installed, packages))
+
+    missing = [item for item in items if is_missing(item)]
+    if missing:
+        config.hook.pytest_deselected(items=missing)
+        items[:] = [item for item in items if item not in missing]
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Small programs that run once: less optimisation, less time, children included."""
+    name = "jax_disable_most_optimizations"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name.upper(), "1")
+        if keras.backend.backend() != "jax":
+            yield
+            return
+        import jax
+
+        jax.config.update(name, True)
+        yield
+        jax.config.update(name, False)

@@ -1,6 +1,7 @@
 """The pieces of the tests that differ from backend to backend."""
 
 import contextlib
+import re
 
 import keras
 import numpy as np
@@ -135,3 +136,39 @@ def float64():
 
         return jax.enable_x64(True)
     return contextlib.nullcontext()
+
+
+def largest_kept_array(function, arrays):
+    """Numbers in the largest array of the program `function` and its gradient.
+
+    torch has no program to read: there, all numbers kept for the backward pass.
+    """
+    if BACKEND == "torch":
+        import torch
+
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x: kept.append(x.numel()) or x, lambda x: x
+        ):
+            function(*(torch.tensor(x, requires_grad=True) for x in arrays))
+        return sum(kept)
+    if BACKEND == "jax":
+        import jax
+
+        gradient = jax.grad(lambda arrays: function(*arrays))
+        text = jax.jit(gradient).lower(arrays).as_text(dialect="hlo")
+    else:
+        import tensorflow as tf
+
+        @tf.function(jit_compile=True)
+        def gradient(arrays):
+            with tf.GradientTape() as tape:
+                tape.watch(arrays)
+                loss = function(*arrays)
+            return tape.gradient(loss, arrays)
+
+        text = gradient.experimental_get_compiler_ir([tf.constant(x) for x in arrays])(
+            stage="hlo"
+        )
+    shapes = re.findall(r"\b[fs]\d+\[([\d,]+)\]", text)
+    return max(np.prod([int(n) for n in shape.split(",")]) for shape in shapes)

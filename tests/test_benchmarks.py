@@ -94,6 +94,7 @@ def program_size(layer, steps):
     return len(graph.node) + inside
 
 
+@pytest.mark.once
 def test_the_measure_sees_a_difference():
     work = benchmarks.measure.Work(None, lambda: [np.ones(3)], 0.0, None)
     other = work._replace(result=lambda: [np.ones(3) * (1 + 2e-4)])
@@ -107,6 +108,7 @@ def test_the_measure_sees_a_difference():
         benchmarks.measure.check_equal({"ours": work, "textbook": wrong}, 1024)
 
 
+@pytest.mark.once
 def test_each_form_is_called_as_often_in_each_round():
     called = []
     works = {
@@ -124,5 +126,6 @@ def test_each_form_is_called_as_often_in_each_round():
     }
 
 
+@pytest.mark.process
 def test_a_backend_is_measured_in_a_process_of_its_own():
     assert benchmarks.backends.measure(BACKEND, sys.executable, "act", ["1"])[0] > 0

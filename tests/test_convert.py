@@ -84,6 +84,7 @@ def small():
     return load("agalite_r2_carried_state")
 
 
+@pytest.mark.once
 def test_all_references_are_there():
     models = [path.stem.split("_")[0] for path in REFERENCES]
     assert Counter(models) == {"agalite": 6, "galite": 2, "gtrxl": 2}
@@ -149,6 +150,7 @@ def spoiled(mapping, name, change):
 each_change = pytest.mark.parametrize("change", ["missing", "surplus", "shape"])
 
 
+@pytest.mark.once
 @each_change
 @pytest.mark.parametrize(
     ("stem", "name"),
@@ -172,6 +174,7 @@ def test_a_wrong_parameter_is_named_and_nothing_is_loaded(stem, name, change):
         np.testing.assert_array_equal(weight, array)
 
 
+@pytest.mark.once
 @each_change
 @pytest.mark.parametrize(
     ("stem", "name"),
@@ -191,6 +194,7 @@ def test_a_wrong_state_is_named(stem, name, change):
         convert.state_from_official(reference.layer, state)
 
 
+@pytest.mark.once
 def test_heads_of_another_number_are_refused():
     reference = load("galite_carried_state")
     params = reference["params"]

@@ -53,6 +53,7 @@ def run(code, **environ):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_public_names(name):
     module = importlib.import_module(name)
@@ -65,12 +66,14 @@ def test_the_public_names(name):
     assert sorted(names) == PUBLIC[name].split()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", PUBLIC["keras_agalite"].split())
 def test_a_public_name_is_there_and_listed(name):
     assert getattr(keras_agalite, name) is not None
     assert name in dir(keras_agalite)
 
 
+@pytest.mark.once
 def test_lazy_names_are_those_of_their_modules():
     for module in ("layers", "models"):
         module = importlib.import_module(f"keras_agalite.{module}")
@@ -78,11 +81,13 @@ def test_lazy_names_are_those_of_their_modules():
             assert getattr(keras_agalite, name) is getattr(module, name)
 
 
+@pytest.mark.once
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'keras_agalite' has no attribute 'nope'"):
         _ = keras_agalite.nope
 
 
+@pytest.mark.once
 def test_the_version_is_one():
     assert str(Version(keras_agalite.__version__)) == keras_agalite.__version__
 
@@ -96,6 +101,7 @@ def imported(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_what_a_module_may_import(path):
     where = path.relative_to(PACKAGE)
@@ -138,6 +144,7 @@ LAYERS_BELOW = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("part", LAYERS_BELOW)
 def test_arrows_point_down(part):
     allowed = {part, "_version", *LAYERS_BELOW[part]}
@@ -147,6 +154,7 @@ def test_arrows_point_down(part):
             assert top != "keras_agalite" or rest[0] in allowed, (path, name)
 
 
+@pytest.mark.process
 def test_one_backend_is_enough(tmp_path):
     others = {"tensorflow", "jax", "jaxlib", "torch"} - {BACKEND, f"{BACKEND}lib"}
     absent = sorted(others | {"tf_keras", "tf_agents"})
@@ -173,6 +181,8 @@ np.testing.assert_array_equal(copy.act(observation, state, seed=0)[0], action)
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.process
+@pytest.mark.once
 def test_another_backend_is_refused():
     pytest.importorskip("scipy", reason="Keras's NumPy backend needs it")
     code = """

@@ -10,6 +10,8 @@ from pathlib import Path
 import keras
 import pytest
 
+pytestmark = pytest.mark.process
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 HEADER = "import gymnasium, keras, numpy as np, keras_agalite\n"

@@ -9,6 +9,8 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.recall import COPIED, DISTANCES, QUESTION, TASKS, Learner
 
+pytestmark = pytest.mark.once
+
 RANDOM = np.random.default_rng(0)
 DISTANCE = np.array([4, 9, 64, 30])
 

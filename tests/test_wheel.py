@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.once, pytest.mark.process]
+
 ROOT = Path(__file__).parent.parent
 
 PROGRAM = """

@@ -29,7 +29,7 @@ from keras_agalite.environments.functional.memory_maze.scripted import (  # noqa
     steps_to,
 )
 
-pytestmark = pytest.mark.environments("labmaze")
+pytestmark = [pytest.mark.once, pytest.mark.environments("labmaze")]
 RECORDS = pathlib.Path(__file__).parent / "fixtures" / "memory_maze"
 SIZES = ("9x9", "11x11", "13x13", "15x15")
 FORWARD, LEFT = 1, 2

@@ -30,6 +30,8 @@ from keras_agalite.environments.functional import (  # noqa: E402
 )
 from tests.environments.test_registry import ENVIRONMENTS  # noqa: E402
 
+pytestmark = pytest.mark.once
+
 GYMNAX = pytest.mark.environments("gymnax")
 CRAFTAX = pytest.mark.environments("craftax")
 MAZES = [name for name in ENVIRONMENTS if name.startswith("fast_memory_maze")]

@@ -11,6 +11,8 @@ from keras_agalite import environments, zoo
 from keras_agalite.environments import catalog, popgym
 from tests.environments.test_registry import ENVIRONMENTS
 
+pytestmark = pytest.mark.once
+
 MEMORY_MAZE = pytest.mark.environments("memory_maze")
 MEMORY_GYM = pytest.mark.environments("memory_gym")
 MINIGRID = pytest.mark.environments("minigrid")

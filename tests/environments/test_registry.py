@@ -10,6 +10,8 @@ from gymnasium import spaces
 from keras_agalite import environments
 from keras_agalite.environments import _maze
 
+pytestmark = pytest.mark.once
+
 DISCRETE = {n: spaces.Discrete(n) for n in (2, 4, 5, 6, 7, 17, 43)}
 MOVES = spaces.MultiDiscrete([3, 3])
 IMAGE_64, IMAGE_84 = (

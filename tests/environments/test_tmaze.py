@@ -9,6 +9,8 @@ from gymnasium.utils.env_checker import check_env
 import keras_agalite  # noqa: F401 - registers the id
 from keras_agalite.environments import TMaze
 
+pytestmark = pytest.mark.once
+
 UP, DOWN, LEFT, RIGHT = range(4)
 
 

@@ -1,7 +1,11 @@
 import re
 import struct
 
+import pytest
+
 from keras_agalite.environments._two_colors_map import two_colors_wad
+
+pytestmark = pytest.mark.once
 
 
 def lumps():

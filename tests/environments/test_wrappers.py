@@ -6,6 +6,8 @@ from gymnasium.utils.env_checker import check_env
 
 from keras_agalite.environments import PreviousActionReward, TMaze
 
+pytestmark = pytest.mark.once
+
 ACTION_SPACES = {
     "discrete": (spaces.Discrete(3), 1, [0, 1, 0]),
     "discrete_from_2": (spaces.Discrete(3, start=2), 3, [0, 1, 0]),

@@ -100,6 +100,7 @@ def run_without_keras(command, cwd=None):
     return run.stdout
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("make", [image_policy, vector_policy])
 @pytest.mark.parametrize("format", OWN)
 def test_an_export_acts_like_its_policy_for_1000_steps(format, make, tmp_path):
@@ -108,6 +109,7 @@ def test_an_export_acts_like_its_policy_for_1000_steps(format, make, tmp_path):
     check_acts_alike(policy, tmp_path / "export", tmp_path)
 
 
+@pytest.mark.process
 @needs_python
 def test_another_backends_format_is_written_by_its_process(tmp_path):
     policy = make_policy("agalite")
@@ -120,6 +122,7 @@ def test_another_backends_format_is_written_by_its_process(tmp_path):
     check_acts_alike(policy, file.parent, tmp_path, PYTHON)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(BACKEND == "jax", reason="JAX owns no format")
 @pytest.mark.parametrize("format", OWN)
 def test_the_docs_program_plays_a_released_policy(format, tmp_path, monkeypatch):
@@ -163,6 +166,7 @@ def test_what_the_file_beside_an_export_says(tmp_path):
     assert description["next_state"]["state_1"] == "next_state_1"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -178,6 +182,7 @@ def test_bad_arguments_are_refused(arguments, message, tmp_path):
     assert [x.name for x in tmp_path.iterdir()] == ["taken"]
 
 
+@pytest.mark.process
 @needs_python
 def test_an_error_of_the_process_is_told_and_leaves_nothing(tmp_path, capsys):
     output = ["--output", str(tmp_path / "new"), "--python", PYTHON]
@@ -195,6 +200,7 @@ def test_missing_packages_are_named(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_process_that_fails_is_an_error(tmp_path):
     with pytest.raises(ChildProcessError, match="exit code 1"):
         export_policy("tmaze_10", tmp_path / "new", "onnx", "/bin/false")

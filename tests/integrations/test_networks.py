@@ -88,6 +88,7 @@ def test_a_policy_without_memory_has_no_state():
     assert state == ()
 
 
+@pytest.mark.process
 def test_keras_3_in_tensorflow_is_an_error_that_says_what_to_do():
     program = (
         "import keras, tensorflow as tf; tf.keras.layers.Dense\n"

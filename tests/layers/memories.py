@@ -31,10 +31,10 @@ CELLS = {
     ),
 }
 # What comes from MemoryRNN or BlockCell alone is tested with these.
-FEW_BLOCKS = ("agalite", "galite", "gtrxl")
+FEW_BLOCKS = ("agalite", "gtrxl")
 every_memory = pytest.mark.parametrize("name", [*CELLS, *BLOCKS])
 every_block_memory = pytest.mark.parametrize("name", BLOCKS)
-few_memories = pytest.mark.parametrize("name", [*CELLS, *FEW_BLOCKS])
+few_memories = pytest.mark.parametrize("name", ["stacked", "agalite_cell", *FEW_BLOCKS])
 few_block_memories = pytest.mark.parametrize("name", FEW_BLOCKS)
 
 

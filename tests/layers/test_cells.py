@@ -73,8 +73,10 @@ def test_stateful_stock_rnn_keeps_the_state_between_calls(name):
     assert_close(to_numpy(stock(x[:, :2])), halves[0])
 
 
-@few_block_memories
-@pytest.mark.parametrize("extension", ["keras", "weights.h5"])
+@pytest.mark.parametrize(
+    ("name", "extension"),
+    [("agalite", "keras"), ("agalite", "weights.h5"), ("gtrxl", "keras")],
+)
 def test_functional_model_in_a_stock_rnn_survives_saving(name, extension, tmp_path):
     def make_model():
         stock, layer = stock_rnn(name, return_state=True)
@@ -96,6 +98,7 @@ def test_functional_model_in_a_stock_rnn_survives_saving(name, extension, tmp_pa
     assert_close((y, *state), run(layer, x))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "argument"),
     [
@@ -127,6 +130,7 @@ def test_initial_state_has_the_dtype_of_the_cell(name):
         assert keras.backend.standardize_dtype(state.dtype) == "bfloat16"
 
 
+@pytest.mark.once
 @every_block_memory
 def test_an_argument_that_is_no_positive_integer_is_refused(name):
     for argument, value in itertools.product(BLOCKS[name][-1], [0, 2.0, True]):
@@ -149,6 +153,7 @@ def test_cell_and_layer_take_the_same_arguments(name):
         cell(no_such_argument=1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("value", [1, None, "yes"])
 def test_a_flag_that_is_no_boolean_is_refused(value):
     with pytest.raises(ValueError, match=r"`sliding_window` must be True or False"):

@@ -15,6 +15,7 @@ from tests.helpers import (
 )
 from tests.layers.memories import (
     BATCH,
+    BLOCKS,
     CELLS,
     FEATURES,
     TIME,
@@ -46,7 +47,7 @@ def test_a_start_anywhere_equals_the_episodes_apart(name):
 
 @every_memory
 def test_chunks_equal_the_whole(name):
-    sizes = [1, 1, 2, 3]
+    sizes = [1, 6]  # a single step, and a longer chunk
     memory = make_memory(name, return_state=True)
     x, start, some = random_sequences(), random_starts(BATCH, TIME), some_state(memory)
 
@@ -100,8 +101,14 @@ def test_initial_state_is_zeros_of_the_state_size(name, sizes):
     assert all(np.all(s == 0) for s in tree.flatten(to_numpy(state)))
 
 
-@every_memory
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, "mixed_bfloat16") for name in [*CELLS, *BLOCKS]),
+        ("stacked", "mixed_float16"),
+        ("agalite", "mixed_float16"),
+    ],
+)
 def test_state_is_float32_in_half_precision(name, dtype):
     memory = make_memory(name, dtype=dtype, return_state=True)
     state, start = some_state(memory), random_starts(BATCH, TIME)
@@ -161,7 +168,7 @@ def test_stateful_keeps_the_state_between_calls(name):
     assert_close(again, first)
 
 
-@every_memory
+@pytest.mark.parametrize("name", ["stacked", "agalite"])
 def test_functional_model_survives_saving(name, tmp_path):
     memory = make_memory(name, return_state=True)
     sequences = keras.Input((None, FEATURES))
@@ -194,6 +201,7 @@ def test_weights_survive_saving(name, tmp_path):
         np.testing.assert_array_equal(loaded, saved)
 
 
+@pytest.mark.once
 @every_memory
 def test_config_round_trip(name):
     memory = make_memory(

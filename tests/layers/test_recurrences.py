@@ -1,5 +1,6 @@
 """The memories whose recurrence is simple: all against oracles, each by hand."""
 
+import ast
 import functools
 import math
 import re
@@ -17,7 +18,14 @@ from keras_agalite.layers.mingru import MinGRUBlock
 from keras_agalite.ops.gated_delta_rule import gated_delta_rule
 from keras_agalite.ops.hadamard_memory import hadamard_memory, hashed_rows
 from keras_agalite.ops.short_convolution import short_convolution
-from tests.helpers import BACKEND, compiled, gradients, random_starts, to_numpy
+from tests.helpers import (
+    BACKEND,
+    compiled,
+    gradients,
+    largest_kept_array,
+    random_starts,
+    to_numpy,
+)
 from tests.layers.memories import (
     BATCH,
     FEATURES,
@@ -28,7 +36,6 @@ from tests.layers.memories import (
     run,
     some_state,
 )
-from tests.ops.test_gated_linear_attention import largest_kept_array
 from tests.oracles import assert_gradients_match, recurrences
 
 RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
@@ -125,6 +132,7 @@ def test_lru_by_hand():
     np.testing.assert_allclose(state, [-0.5, 0], atol=1e-6)
 
 
+@pytest.mark.once
 def test_lru_starts_in_its_ring():
     nu, theta, gamma = np.exp(sample_ring(np.random.default_rng(0), 500, 0.8, 0.9, 0.3))
     radius = np.exp(-nu)
@@ -138,6 +146,7 @@ def test_lru_starts_in_its_ring():
     np.testing.assert_allclose(gamma**2 + radius**2, 1, rtol=1e-12)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments", [{"r_min": 1.0}, {"r_max": 1.5}, {"r_min": "0"}, {"max_phase": 0.0}]
 )
@@ -301,19 +310,28 @@ def test_the_first_row_may_be_taken_always():
     assert_close(run(memory, x), outputs)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", [-1, 1.0, True, None])
 def test_a_seed_that_is_none_is_refused(seed):
     with pytest.raises(ValueError, match=r"`seed` must be .* Received: seed="):
         StableHadamardMemoryCell(seed=seed)
 
 
+def layer_of(text):
+    """The layer that a call in the documentation makes: a name and literals."""
+    call = ast.parse(text, mode="eval").body
+    options = {item.arg: ast.literal_eval(item.value) for item in call.keywords}
+    return getattr(layers, call.func.id)(*map(ast.literal_eval, call.args), **options)
+
+
+@pytest.mark.once
 def test_sizes_are_those_of_the_documentation():
     text = (Path(__file__).parents[2] / "docs" / "memories.md").read_text()
     rows = re.findall(r"^\| `(\w+\(.*\))` \| ([\d,]+) \| ([\d,]+) \|", text, re.M)
 
     assert len(rows) == len(RECURRENCES)
     for call, *numbers in rows:
-        layer = eval(call, vars(layers))
+        layer = layer_of(call)
         weights = layer.count_weights(16, **layer.cell_config)
         expected = [int(number.replace(",", "")) for number in numbers]
         assert [weights, 4 * sum(layer.state_size)] == expected

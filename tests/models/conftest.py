@@ -9,7 +9,6 @@ from gymnasium import spaces
 
 from keras_agalite.layers import MemoryRNN
 from keras_agalite.models import MemoryPolicy, MLPEncoder
-from tests.helpers import BACKEND
 from tests.memories import TINY, tiny
 
 UNBOUNDED = {"low": -np.inf, "high": np.inf, "dtype": np.float32}
@@ -75,17 +74,9 @@ def randomise(model, seed=0, scale=0.5):
         weight.assign(random.normal(0.0, scale, weight.shape))
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _quick_compilation():
-    """Tests compile many small programs once: less optimisation, less time."""
-    if BACKEND != "jax":
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation(quick_compilation):
+    """For each test of this folder."""
 
 
 @functools.cache

@@ -50,6 +50,7 @@ def probability(space, parameters, action):
     return result
 
 
+@pytest.mark.once
 @every_category
 def test_draws_follow_the_softmax(action_space):
     head = make_head(action_space)
@@ -68,6 +69,7 @@ def test_draws_follow_the_softmax(action_space):
         assert abs(received - expected) < 4 * deviation
 
 
+@pytest.mark.once
 def test_draws_follow_the_gaussian():
     head = make_head(spaces.Box(-100.0, 100.0, (2,), np.float32))
     parameters = np.array([1.0, -2.0, 0.0, math.log(0.5)], "float32")
@@ -84,6 +86,7 @@ def test_draws_follow_the_gaussian():
     np.testing.assert_allclose(within_one, 0.6827, atol=0.015)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_box_actions_are_clipped_to_their_bounds(dtype):
     low = np.array([[-0.1, 0.0, -np.inf], [-3.0, -0.2, -0.3]], dtype)
@@ -104,6 +107,7 @@ def test_box_actions_are_clipped_to_their_bounds(dtype):
         assert len(np.unique(actions[:, 0, 2])) == 200
 
 
+@pytest.mark.once
 @every_category
 def test_the_mode_is_the_likeliest_action(action_space):
     head = make_head(action_space)
@@ -116,6 +120,7 @@ def test_the_mode_is_the_likeliest_action(action_space):
         np.testing.assert_array_equal(action, best)
 
 
+@pytest.mark.once
 def test_the_mode_of_a_box_is_the_mean():
     head = make_head(spaces.Box(-100.0, 100.0, (2, 3), np.float32))
     parameters = random_parameters(head, 5)
@@ -224,6 +229,7 @@ def test_parameters_are_float32_under_mixed_precision():
     assert keras.backend.standardize_dtype(parameters.dtype) == "float32"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "action_space",
     [

@@ -160,6 +160,7 @@ def test_grid_is_a_dense_layer_over_categories():
     np.testing.assert_allclose(received[:, 4:], observation["a"], rtol=1e-6)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "space", [VECTOR, IMAGE, spaces.Dict({"a": GRID, "b": GRID})], ids=str
 )
@@ -247,6 +248,7 @@ def test_an_encoder_survives_json(encoder):
 TWO_IMAGES = spaces.Dict({"left": IMAGE, "right": IMAGE})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("encoder", [ConvEncoder, ResNetEncoder])
 @pytest.mark.parametrize(
     "space",
@@ -258,11 +260,13 @@ def test_image_encoders_want_exactly_one_image(encoder, space):
         encoder(space)
 
 
+@pytest.mark.once
 def test_conv_wants_an_image_that_is_large_enough():
     with pytest.raises(ValueError, match="at least 36 x 36 pixels"):
         ConvEncoder(spaces.Box(0, 255, (35, 40, 3), np.uint8))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("encoder", [MLPEncoder, ConvEncoder, ResNetEncoder])
 @pytest.mark.parametrize(
     "space",

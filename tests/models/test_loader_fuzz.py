@@ -22,6 +22,8 @@ import pytest
 from tests.helpers import BACKEND
 from tests.models.mutants import ARCHIVE, CONFIG, WEIGHTS, write_mutant
 
+pytestmark = pytest.mark.process
+
 SECONDS, BYTES = 5.0, 2**30
 SHORT, LONG = range(60), range(1000, 2000)
 

@@ -7,6 +7,8 @@ from gymnasium import spaces
 from keras_agalite.models.spaces import space_from_config, space_to_config
 from tests.models.conftest import ACTION_SPACES, NESTED, OBSERVATION_SPACES
 
+pytestmark = pytest.mark.once
+
 SPACES = {
     **OBSERVATION_SPACES,
     **ACTION_SPACES,

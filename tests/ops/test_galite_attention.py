@@ -6,8 +6,14 @@ import pytest
 
 from keras_agalite.ops import galite_attention, galite_state_size
 from tests import oracles
-from tests.helpers import compiled, float64, gradients, random_starts, to_numpy
-from tests.ops.test_gated_linear_attention import largest_kept_array
+from tests.helpers import (
+    compiled,
+    float64,
+    gradients,
+    largest_kept_array,
+    random_starts,
+    to_numpy,
+)
 from tests.oracles import assert_gradients_match
 
 HEADS, HEAD_DIM, ETA = 2, 3, 2

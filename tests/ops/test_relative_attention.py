@@ -6,8 +6,13 @@ import pytest
 
 from keras_agalite.ops import relative_attention
 from keras_agalite.ops.relative_attention import distance_encoding
-from tests.helpers import compiled, gradients, random_starts, to_numpy
-from tests.ops.test_gated_linear_attention import largest_kept_array
+from tests.helpers import (
+    compiled,
+    gradients,
+    largest_kept_array,
+    random_starts,
+    to_numpy,
+)
 from tests.oracles import assert_gradients_match, naive
 
 BATCH, HEADS, HEAD_DIM = 2, 2, 3

@@ -13,6 +13,8 @@ from training.envs.make import make_environments
 from training.errors import EnvironmentFault
 from training.recipe import Recipe
 
+pytestmark = pytest.mark.once
+
 RECIPE = Recipe(
     name="faulty",
     environment=NAME,

@@ -7,6 +7,8 @@ import pytest
 
 from training.runs.checkpoints import Checkpoints
 
+pytestmark = pytest.mark.once
+
 ARRAYS = {
     "weights": np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32),
     "start": np.array([True, False]),

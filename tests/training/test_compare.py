@@ -11,6 +11,8 @@ from training.__main__ import main
 from training.analysis.results import finished_runs
 from training.recipe import load_recipe
 
+pytestmark = pytest.mark.once
+
 ZOO = Path("zoo/tmaze_10")
 
 

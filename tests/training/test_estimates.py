@@ -11,6 +11,8 @@ from training.analysis.estimates import (
     probability_of_improvement,
 )
 
+pytestmark = pytest.mark.once
+
 # Seeds by tasks, and what rliable 1.2.0 beside pandas 2.3.3 says of them, with 50,000
 # resamples of its stratified bootstrap.
 X = [[0.09, 0.24], [0.8, 0.58], [0.09, 0.43], [0.48, 0.16], [0.73, 0.11]]

@@ -59,6 +59,7 @@ def test_sampled_episodes_repeat_with_their_seed(tmp_path):
     assert results[0]["seed"] != results[2]["seed"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "most"),
     [
@@ -85,6 +86,7 @@ def test_a_memory_that_is_emptied_guesses(name, most, tmp_path, monkeypatch):
     assert json.loads(file.read_text())["success_rate"] <= most
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -97,6 +99,7 @@ def test_what_it_refuses(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.once
 def test_a_policy_that_sees_its_previous_action_is_filmed(tmp_path):
     image = pytest.importorskip("PIL.Image", reason="matplotlib brings Pillow")
     from training.analysis.memory_panel import play
@@ -118,6 +121,7 @@ def test_a_policy_that_sees_its_previous_action_is_filmed(tmp_path):
     assert len(play(policy, recipe, seed=0).norms) <= 6
 
 
+@pytest.mark.once
 def test_a_video_holds_every_step(tmp_path):
     image = pytest.importorskip("PIL.Image", reason="matplotlib brings Pillow")
     file = tmp_path / "episodes.gif"
@@ -134,6 +138,7 @@ def test_a_video_holds_every_step(tmp_path):
         assert video.size[1] == 3 * size[1]
 
 
+@pytest.mark.once
 def test_cards_are_up_to_date():
     for path, text in cards(ZOO).items():
         assert path.read_text() == text, f"{path}: run python -m training cards"

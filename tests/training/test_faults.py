@@ -22,6 +22,8 @@ from training.recipe import Recipe
 from training.runs import footprint
 from training.runs.interrupt import Interrupt
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ENGINES = {"tensorflow": "tf_agents", "jax": "jax"}
 SMALL = Recipe(
     name="small",
@@ -38,19 +40,6 @@ SMALL = Recipe(
     checkpoint_interval=80,
     evaluation_episodes=2,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_compiling():
-    """Small programs that run once: less optimisation, less time."""
-    if SMALL.engine != "jax":
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -96,6 +85,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_later(train, tmp_path, monkeypatch, ca
     assert processes.curve_steps(tmp_path / "run") == [40, 80, 120, 160]
 
 
+@pytest.mark.process
 def test_a_second_ctrl_c_stops_at_once():
     script = """
 import os, signal, time
@@ -179,7 +169,9 @@ def test_a_weight_that_is_no_number_is_not_saved(train, tmp_path, monkeypatch, c
     assert steps_saved(tmp_path) == ["step_000000000080.npz"]
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize(
+    "mode", ["sync", pytest.param("async", marks=pytest.mark.process)]
+)
 def test_wrong_data_stops_the_run(train, mode, capfd):
     arguments = {"fault": "reward", "at": 5}
     assert train(environment_arguments=arguments, vectorization_mode=mode) == 1
@@ -189,6 +181,7 @@ def test_wrong_data_stops_the_run(train, mode, capfd):
     assert "Traceback" not in error
 
 
+@pytest.mark.process
 def test_a_worker_that_dies_does_not_stop_the_run(train, tmp_path):
     arguments = {"fault": "die", "at": 5, "once": str(tmp_path / "once")}
     with pytest.warns(RuntimeWarning, match="died with exit code 7"):
@@ -197,6 +190,7 @@ def test_a_worker_that_dies_does_not_stop_the_run(train, tmp_path):
     assert [json.loads(row)["step"] for row in rows] == [40, 80, 120, 160]
 
 
+@pytest.mark.process
 def test_processes_learn_what_one_process_learns(train, tmp_path):
     weights = []
     for mode in ("sync", "async"):

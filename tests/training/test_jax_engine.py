@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import socket
 
 import jax
@@ -25,6 +24,8 @@ from training.__main__ import main
 from training.engines.jax import Run
 from training.learning.collect import finished
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SMALL = dataclasses.replace(
     processes.SMALL,
     engine="jax",
@@ -41,17 +42,6 @@ FED = dataclasses.replace(
     environment="CartPole-v1",
     environment_arguments={"max_episode_steps": 7},
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_compiling():
-    """Small programs that run once: less optimisation, less time."""
-    name = "jax_disable_most_optimizations"
-    jax.config.update(name, True)
-    os.environ[name.upper()] = "1"
-    yield
-    jax.config.update(name, False)
-    del os.environ[name.upper()]
 
 
 @pytest.fixture
@@ -269,6 +259,7 @@ def test_a_run_killed_many_times_ends_with_the_same_weights(tmp_path):
     run_killed_at_random(tmp_path, recipe, kills=25)
 
 
+@pytest.mark.process
 def test_eight_devices_end_with_the_weights_of_one(tmp_path):
     recipe = dataclasses.replace(SMALL, num_environments=16, total_steps=1600)
     file = tmp_path / "recipe.toml"

@@ -15,6 +15,8 @@ from training.runs import loggers
 from training.runs.loggers import TensorBoard, WeightsAndBiases, grouped
 from training.runs.progress import Curve, describe, read_curve
 
+pytestmark = pytest.mark.once
+
 ROW = {"step": 40, "steps_per_second": 9.0, "mean_return": None, "loss": 0.5}
 RECIPE = Recipe(name="small", environment="tmaze_4", total_steps=40)
 

@@ -54,6 +54,7 @@ def entries(arrays, prefix):
     return [arrays[name] for name in sorted(arrays) if name.startswith(prefix)]
 
 
+@pytest.mark.process
 def test_loss_terms_and_gradients_equal_those_of_tf_agents(oracle):
     policy = tmaze_policy()
     policy.set_weights(entries(oracle, "weight/"))
@@ -84,6 +85,7 @@ def test_loss_terms_and_gradients_equal_those_of_tf_agents(oracle):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
+@pytest.mark.process
 def test_a_compiled_call_a_minibatch_ends_with_the_same_weights(oracle):
     recipe = dataclasses.replace(RECIPE, num_minibatches=3, num_epochs=2)
     fields = {k: jnp.asarray(oracle[k]) for k in Experience._fields if k in oracle}

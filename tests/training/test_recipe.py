@@ -6,6 +6,8 @@ import pytest
 
 from training.recipe import load_recipe
 
+pytestmark = pytest.mark.once
+
 RECIPES = sorted(Path("training/recipes").glob("*.toml"))
 
 

@@ -9,6 +9,8 @@ import pytest
 from training.__main__ import main
 from training.recipe import load_recipe
 
+pytestmark = pytest.mark.once
+
 ZOO = Path("zoo/tmaze_10")
 SUCCESSES = ([1, 1, 1, 1], [0, 0, 0, 1], [0, 1, 1, 1])
 

@@ -91,6 +91,7 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
     assert curve_rows(whole) == curve_rows(resumed)
 
 
+@pytest.mark.process
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     recipe = dataclasses.replace(SMALL, total_steps=2400, checkpoint_interval=200)
     run_killed_at_random(tmp_path, recipe, kills=5)

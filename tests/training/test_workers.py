@@ -17,6 +17,8 @@ from training.envs.make import make_environments
 from training.errors import EnvironmentFault
 from training.recipe import Recipe
 
+pytestmark = [pytest.mark.once, pytest.mark.process]
+
 
 def play(vector, steps=20):
     """All that a vector says in some steps."""

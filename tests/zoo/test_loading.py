@@ -18,6 +18,8 @@ import pytest
 import keras_agalite
 from keras_agalite.presets import Preset, released_folder
 
+pytestmark = pytest.mark.once
+
 DATA = Path(__file__).parent / "data"
 load = keras_agalite.MemoryPolicy.from_preset
 

@@ -38,6 +38,7 @@ def test_called_bare_it_acts(function):
     assert all(policy.action_space.contains(a) for a in action)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_every_memory_has_about_as_many_weights(memory):
     for spec in (*specs.known_specs().values(), specs.find_spec("tmaze_300")):
@@ -45,6 +46,7 @@ def test_every_memory_has_about_as_many_weights(memory):
         assert abs(ratio - 1) < 0.1, spec.name
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_no_other_width_comes_nearer(memory):
     spec = specs.find_spec("minigrid_memory_11")
@@ -111,6 +113,7 @@ def test_released_weights_are_loaded_and_others_announced_once():
     assert warned[0].filename == __file__
 
 
+@pytest.mark.once
 def test_pretrained_insists():
     with pytest.raises(ValueError, match=r"No weights .* there are .*tmaze_10"):
         zoo.tmaze_policy(corridor_length=77, weights="pretrained")
@@ -131,6 +134,7 @@ def test_weights_from_a_folder_and_from_a_file(tmp_path):
         zoo.craftax_policy(weights=preset / "model.weights.h5")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
@@ -151,6 +155,7 @@ def test_what_they_refuse(function, arguments, message):
         function(**arguments)
 
 
+@pytest.mark.once
 def test_the_list_holds_released_and_trainable_policies():
     policies = {policy.name: policy for policy in zoo.list_policies()}
     assert len(policies) == len(zoo.list_policies())

@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from keras_agalite.ops import _backend
+from keras_agalite.ops.starts import empty_at_start
 
 
 def linear_recurrence(
@@ -12,7 +13,7 @@ def linear_recurrence(
 ) -> tuple[Any, Any]:
     """Computes `h_t = a_t * h_(t-1) + x_t`, emptied where an episode starts.
 
-    A start is a zero in the decay, so it costs nothing and its token still counts.
+    The token of a start still counts.
 
     Args:
         decay: Tensor `a` of shape `(batch, time, ...)`.
@@ -38,16 +39,15 @@ def linear_recurrence(
             f"Received: decay.shape={tuple(decay.shape)}, "
             f"update.shape={tuple(update.shape)}"
         )
+    inputs = [decay, update]
     if start is not None:
-        keep = 1.0 - ops.cast(start, decay.dtype)
-        decay = decay * ops.reshape(
-            keep, (*ops.shape(keep), *[1] * (len(decay.shape) - 2))
-        )
+        inputs.append(1.0 - ops.cast(start, decay.dtype))
 
     def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-        (state,), (decay, update) = carry, inputs
+        decay, update, *keep = inputs
+        (state,) = empty_at_start(carry, keep[0]) if keep else carry
         state = decay * state + update
         return [state], state
 
-    states, (final_state,) = _backend.scan(step, [initial_state], [decay, update])
+    states, (final_state,) = _backend.scan(step, [initial_state], inputs)
     return states, final_state

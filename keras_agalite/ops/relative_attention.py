@@ -48,7 +48,7 @@ def relative_attention(
         score_ij = (q_i + u) . k_j + (q_i + v) . p_(i-j)
         y_i = sum_j softmax_j(score_ij / sqrt(d)) value_j
 
-    A token sees what has its own episode number. With `sliding_window` it sees at
+    A token sees what has its own episode number, and of all else not even a NaN. With `sliding_window` it sees at
     most `memory_length` items before itself; else all of them. A window works
     through chunks of `memory_length` tokens, so that no scores of time x time are
     made.
@@ -72,6 +72,10 @@ def relative_attention(
         Tensor of shape `(batch, time, heads, head_dim)`; the softmax is computed in
         float32 at least.
     """
+    # Who sees a key that is NaN is NaN by its score. To the others, whose weight is
+    # zero, its value must be a number.
+    broken = ops.any(ops.isnan(key), axis=-1, keepdims=True)
+    value = ops.where(broken, 0.0, value)
     length = query.shape[1]
     number = episode[:, memory_length:]
     in_chunks = sliding_window and (length is None or length > memory_length)

@@ -237,6 +237,8 @@ class ImageEncoder(Encoder, abc.ABC):
             size,
             strides,
             kernel_initializer=orthogonal(),
+            # Whatever Keras's setting: the spaces of images have channels last.
+            data_format="channels_last",
             dtype=self.dtype_policy,
             **kwargs,
         )
@@ -323,7 +325,9 @@ class ResNetEncoder(ImageEncoder):
 
     def trunk(self, x: Any) -> Any:
         for i, entry in enumerate(self.entries):
-            x = ops.max_pool(entry(x), 3, 2, padding="same")
+            x = ops.max_pool(
+                entry(x), 3, 2, padding="same", data_format="channels_last"
+            )
             for j in (4 * i, 4 * i + 2):
                 y = self.residuals[j](ops.relu(x))
                 x = x + self.residuals[j + 1](ops.relu(y))

@@ -13,7 +13,12 @@ from keras_agalite.layers import MemoryRNN
 from keras_agalite.models.acting import compile_step
 from keras_agalite.models.action_heads import action_head, mlp
 from keras_agalite.models.encoders import Encoder, pick
-from keras_agalite.models.spaces import leaves, space_from_config, space_to_config
+from keras_agalite.models.spaces import (
+    leaves,
+    space_from_config,
+    space_to_config,
+    to_array,
+)
 
 
 class PolicyOutput(NamedTuple):
@@ -190,7 +195,9 @@ class MemoryPolicy(keras.Model):
             clipped to their bounds, and the new state in the backend's tensors.
 
         Raises:
-            ValueError: If an observation, a state or a start does not fit.
+            ValueError: If an observation, a state or a start does not fit, or an
+                observation holds what its space cannot (a brightness of 0.5 or 300
+                for uint8, the category 3 of three).
         """
         logits, _, state = self.step(observation, state, start)
         if deterministic:
@@ -226,7 +233,7 @@ class MemoryPolicy(keras.Model):
 
     def _check_observations(self, observations: Any) -> tuple[Any, Any]:
         """The batch size and the length of sequences that fit the space."""
-        parts = []
+        parts, axes = [], []
         for path, space in leaves(self.observation_space):
             try:
                 parts.append(pick(observations, path))
@@ -242,6 +249,12 @@ class MemoryPolicy(keras.Model):
                     "`observations` must have the shape (batch, time, "
                     f"*{space.shape}). Received: {where}.shape={shape}"
                 )
+            axes.append(shape[:2])
+            if None not in axes[0] + shape[:2] and axes[0] != shape[:2]:
+                raise ValueError(
+                    "`observations` must have one (batch, time) in all their parts. "
+                    f"Received: parts of {axes[0]} and of {shape[:2]}"
+                )
         batch, length, *_ = ops.shape(parts[0])
         return batch, length
 
@@ -250,20 +263,21 @@ class MemoryPolicy(keras.Model):
         arrays: Any = {}
         batch = None
         for path, space in leaves(self.observation_space):
+            where = "/".join(path) or "observation"
             try:
-                x = np.asarray(pick(observation, path), space.dtype)
+                raw = np.asarray(pick(observation, path))
             except (LookupError, TypeError, ValueError, OverflowError) as error:
                 raise ValueError(
                     f"`observation` must fit {self.observation_space} with a leading "
                     f"batch axis. Received: observation={observation!r}"
                 ) from error
-            batch = len(x) if batch is None and x.ndim else batch
-            if x.shape != (batch, *space.shape):
-                where = "/".join(path) or "observation"
+            batch = len(raw) if batch is None and raw.ndim else batch
+            if raw.shape != (batch, *space.shape):
                 raise ValueError(
                     f"`observation` must have the shape (batch, *{space.shape}) with "
-                    f"one batch size. Received: {where}.shape={x.shape}"
+                    f"one batch size. Received: {where}.shape={raw.shape}"
                 )
+            x = to_array(space, raw, where)
             if not path:
                 return x, len(x)
             part = arrays

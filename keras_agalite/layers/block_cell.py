@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.sequence_memory import check_sizes
+from keras_agalite.ops.checks import check_batches
 from keras_agalite.ops.episodes import valid_first
 
 
@@ -120,6 +121,7 @@ class BlockCell(keras.layers.Layer):
     def call(
         self, inputs: Any, states: Any, start: Any = None, training: bool = False
     ) -> Any:
+        check_batches(inputs=inputs, states=states, start=start)
         start = None if start is None else ops.expand_dims(start, 1)
         x, states = self.run(ops.expand_dims(inputs, 1), states, start)
         return ops.squeeze(x, 1), states

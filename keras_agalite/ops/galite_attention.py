@@ -85,6 +85,10 @@ def galite_attention(
         A tuple `(y, state)`: `y` of shape `(batch, time, heads, head_dim)`, the
         state with the shape and dtype it came in. Both are computed in float32 at
         least.
+
+    Raises:
+        ValueError: If batch sizes differ, or the shape of `start` or `mask` is
+            another.
     """
     state = ops.convert_to_tensor(state)
     state_dtype = keras.backend.standardize_dtype(state.dtype)

@@ -20,6 +20,7 @@ import numpy as np
 from keras import ops
 
 from keras_agalite.ops import _backend
+from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.starts import empty_at_start
 
 EPSILON = 1e-5
@@ -114,8 +115,13 @@ def attention_inputs(
     Returns:
         The list of tensors, with a last one where there are starts: zero where the
         memory is emptied, else one, `(batch, time)`; and the state.
+
+    Raises:
+        ValueError: As `check_inputs` does.
     """
+    names = ("query", "key", "value", "beta", "gamma", "p_q", "p_k", "p_g")
     inputs = [ops.convert_to_tensor(x) for x in tensors]
+    check_inputs(state, start, mask, **dict(zip(names, inputs, strict=True)))
     dtype = at_least_float32(inputs[2].dtype)
     inputs = [ops.cast(x, dtype) for x in inputs]
     if mask is not None:
@@ -173,6 +179,10 @@ def agalite_attention(
         A tuple `(y, state)`: `y` of shape `(batch, time, heads, head_dim)`, the
         state with the shape and dtype it came in. Both are computed in float32 at
         least.
+
+    Raises:
+        ValueError: If batch sizes differ, or the shape of `start` or `mask` is
+            another.
     """
     state = ops.convert_to_tensor(state)
     state_dtype = keras.backend.standardize_dtype(state.dtype)

@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from keras_agalite.ops import _backend
+from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.starts import empty_at_start
 
 
@@ -28,7 +29,8 @@ def linear_recurrence(
         `(batch, ...)`.
 
     Raises:
-        ValueError: If the shapes of `decay` and `update` differ.
+        ValueError: If the shapes of `decay` and `update` differ, or the batch size of
+            the state or the shape of `start` is another.
     """
     decay, update, initial_state = (
         ops.convert_to_tensor(x) for x in (decay, update, initial_state)
@@ -39,6 +41,7 @@ def linear_recurrence(
             f"Received: decay.shape={tuple(decay.shape)}, "
             f"update.shape={tuple(update.shape)}"
         )
+    check_inputs(initial_state, start, None, decay=decay)
     inputs = [decay, update]
     if start is not None:
         inputs.append(1.0 - ops.cast(start, decay.dtype))

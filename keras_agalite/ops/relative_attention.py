@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_agalite.ops.checks import check_batches
 from keras_agalite.ops.gated_linear_attention import at_least_float32
 
 # As good as minus infinity, and a gradient through it is zero instead of NaN.
@@ -48,10 +49,10 @@ def relative_attention(
         score_ij = (q_i + u) . k_j + (q_i + v) . p_(i-j)
         y_i = sum_j softmax_j(score_ij / sqrt(d)) value_j
 
-    A token sees what has its own episode number, and of all else not even a NaN. With `sliding_window` it sees at
-    most `memory_length` items before itself; else all of them. A window works
-    through chunks of `memory_length` tokens, so that no scores of time x time are
-    made.
+    A token sees what has its own episode number, and of all else not even a NaN.
+    With `sliding_window` it sees at most `memory_length` items before itself; else
+    all of them. A window works through chunks of `memory_length` tokens, so that no
+    scores of time x time are made.
 
     Args:
         query: Tensor of shape `(batch, time, heads, head_dim)`.
@@ -71,7 +72,11 @@ def relative_attention(
     Returns:
         Tensor of shape `(batch, time, heads, head_dim)`; the softmax is computed in
         float32 at least.
+
+    Raises:
+        ValueError: If batch sizes differ.
     """
+    check_batches(query=query, key=key, value=value, episode=episode)
     # Who sees a key that is NaN is NaN by its score. To the others, whose weight is
     # zero, its value must be a number.
     broken = ops.any(ops.isnan(key), axis=-1, keepdims=True)

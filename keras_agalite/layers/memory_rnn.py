@@ -239,17 +239,15 @@ class MemoryRNN(keras.layers.RNN):
 
     def _check_shapes(self, sequences: Any, state: Any, start: Any, mask: Any) -> None:
         check_flags("sequences", sequences, start=start, mask=mask)
-        try:
-            check_batches(sequences=sequences, initial_state=state)
-            if self.stateful:
+        if self.stateful:
+            try:
                 check_batches(sequences=sequences, kept_state=self.states)
-        except ValueError as error:
-            if not self.stateful:
-                raise
-            raise ValueError(
-                "If a memory is stateful, every batch must have the size of the first "
-                f"one, whose state it keeps. {error}"
-            ) from error
+            except ValueError as error:
+                raise ValueError(
+                    "A stateful memory takes batches of one size, that of the state "
+                    f"it keeps. {error}"
+                ) from error
+        check_batches(sequences=sequences, initial_state=state)
 
     def _match_state(self, state: Any, empty: list[Any]) -> Any:
         state = list(state) if isinstance(state, list | tuple) else [state]

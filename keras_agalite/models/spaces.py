@@ -192,9 +192,10 @@ def _categories(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
     """The first and the last category, None where numbers are no categories."""
     match space:
         case spaces.Discrete():
-            return space.start, space.start + space.n - 1
+            return int(space.start), int(space.start) + int(space.n) - 1
         case spaces.MultiDiscrete():
-            return space.start, space.start + space.nvec - 1
+            first: Any = space.start
+            return first, first + space.nvec - 1
         case spaces.MultiBinary():
             return 0, 1
     return None, None

@@ -204,7 +204,8 @@ def agalite_attention(
         valid = ops.cast(mask, "int32")
         steps = ops.cumsum(valid, axis=1) - valid
         total = ops.sum(valid, axis=1)
-    count = ops.cast(clock, "int32")
+    # No start sets the clock, so one that is NaN would stay; it begins anew.
+    count = ops.cast(ops.where(ops.isfinite(clock), clock, 0.0), "int32")
     # The last column is the normaliser's: an oscillator that stands still.
     table = np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)
     phases = ops.take(

@@ -90,7 +90,11 @@ def relative_attention(
         key, value, episode = (
             _windows(x, time, memory_length) for x in (key, value, episode)
         )
-    scores = ops.einsum("bqhd,bkhd->bhqk", query + content_bias, key)
+    # Products instead of einsum("bqhd,bkhd->bhqk"): ONNX Runtime's dies on a batch of 0.
+    query_by_head, key_by_head, value_by_head = (
+        ops.transpose(x, (0, 2, 1, 3)) for x in (query + content_bias, key, value)
+    )
+    scores = ops.matmul(query_by_head, ops.swapaxes(key_by_head, -1, -2))
     by_distance = ops.einsum("bqhd,whd->bhqw", query + position_bias, position)
     by_key = _skew(by_distance)[..., -ops.shape(key)[1] :]
     dtype = at_least_float32(query.dtype)
@@ -106,7 +110,8 @@ def relative_attention(
         seen = ops.logical_and(seen, distance <= memory_length)
     visible = ops.logical_and(seen, number[:, :, None] == episode[:, None, :])
     weights = ops.softmax(ops.where(visible[:, None], scores, HIDDEN), axis=-1)
-    y = ops.einsum("bhqk,bkhd->bqhd", ops.cast(weights, value.dtype), value)
+    y = ops.matmul(ops.cast(weights, value.dtype), value_by_head)
+    y = ops.transpose(y, (0, 2, 1, 3))
     if in_chunks:
         padded = -(-time // memory_length) * memory_length
         y = ops.reshape(y, (-1, padded, *y.shape[2:]))[:, :time]

@@ -98,6 +98,8 @@ class _PolicyNetwork(network.Network):
     variables are given here.
     """
 
+    _input_tensor_spec: Any
+
     def __init__(
         self, policy: MemoryPolicy, input_tensor_spec: Any, state: Any, name: str
     ) -> None:

@@ -90,7 +90,7 @@ def relative_attention(
         key, value, episode = (
             _windows(x, time, memory_length) for x in (key, value, episode)
         )
-    # Products instead of einsum("bqhd,bkhd->bhqk"): ONNX Runtime's dies on a batch of 0.
+    # Products, since the einsum of ONNX Runtime dies on a batch of 0.
     query_by_head, key_by_head, value_by_head = (
         ops.transpose(x, (0, 2, 1, 3)) for x in (query + content_bias, key, value)
     )

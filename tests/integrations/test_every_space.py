@@ -11,7 +11,11 @@ from keras_agalite.integrations.tf_agents import GymnasiumEnvironment, MemoryPPO
 import tensorflow as tf
 import tf_keras
 from tf_agents.drivers import dynamic_step_driver
-from tf_agents.environments import tf_py_environment, utils
+from tf_agents.environments import (
+    batched_py_environment,
+    tf_py_environment,
+    utils,
+)
 from tf_agents.policies import policy_saver, random_py_policy
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
 
@@ -58,7 +62,10 @@ def test_a_space_can_be_played_trained_and_saved(name, tmp_path):
     utils.validate_py_environment(adapted, episodes=2)
     spec = adapted.time_step_spec(), adapted.action_spec()
     random_py_policy.RandomPyPolicy(*spec, seed=0).action(adapted.reset())
-    environment = tf_py_environment.TFPyEnvironment(adapted)
+    environment = tf_py_environment.TFPyEnvironment(
+        # Else TF-Agents makes a pool of threads that it does not close.
+        batched_py_environment.BatchedPyEnvironment([adapted], multithreading=False)
+    )
     agent = MemoryPPOAgent(
         environment.time_step_spec(),
         environment.action_spec(),

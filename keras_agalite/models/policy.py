@@ -233,7 +233,7 @@ class MemoryPolicy(keras.Model):
 
     def _check_observations(self, observations: Any) -> tuple[Any, Any]:
         """The batch size and the length of sequences that fit the space."""
-        parts, axes = [], []
+        parts: list[Any] = []
         for path, space in leaves(self.observation_space):
             try:
                 parts.append(pick(observations, path))
@@ -249,11 +249,15 @@ class MemoryPolicy(keras.Model):
                     "`observations` must have the shape (batch, time, "
                     f"*{space.shape}). Received: {where}.shape={shape}"
                 )
-            axes.append(shape[:2])
-            if None not in axes[0] + shape[:2] and axes[0] != shape[:2]:
+            first = tuple(parts[0].shape[:2])
+            # An exporter's symbols are left alone.
+            if any(
+                isinstance(n, int) and isinstance(m, int) and n != m
+                for n, m in zip(first, shape[:2], strict=True)
+            ):
                 raise ValueError(
                     "`observations` must have one (batch, time) in all their parts. "
-                    f"Received: parts of {axes[0]} and of {shape[:2]}"
+                    f"Received: parts of {first} and of {shape[:2]}"
                 )
         batch, length, *_ = ops.shape(parts[0])
         return batch, length

@@ -22,7 +22,7 @@ class GTrXLBlock(GatedBlock):
 
     The memory holds the last `memory_length` values of e. Its tensor of shape
     `(batch, memory_length * hidden_dim + 1)` ends with how many of them, counted
-    from the newest, a token may see.
+    from the newest, a token may see; the others are zeros.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, features)`.

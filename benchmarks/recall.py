@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from gymnasium import spaces
-from keras_agalite.layers.catalog import MEMORIES
 
+from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.zoo.specs import PolicySpec
 
 FEATURES, CLASSES, COPIED = 16, 8, 4

@@ -19,7 +19,7 @@ def check_sizes(sizes: dict[str, Any]) -> None:
             )
 
 
-def check_flags(flags: dict[str, Any]) -> None:
+def check_bools(flags: dict[str, Any]) -> None:
     """Checks that all are booleans.
 
     Args:

@@ -24,7 +24,7 @@ class GTrXLBlock(GatedBlock):
 
     The memory holds the last `memory_length` values of e. Its tensor of shape
     `(batch, memory_length * hidden_dim + 1)` ends with how many of them, counted
-    from the newest, a token may see.
+    from the newest, a token may see; the others are zeros.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, features)`.
@@ -76,17 +76,20 @@ class GTrXLBlock(GatedBlock):
     def attend(
         self, x: Any, state: Any, start: Any, mask: Any, biases: Any = None
     ) -> tuple[Any, Any]:
-        memory = ops.reshape(state[:, :-1], (-1, self.memory_length, self.hidden_dim))
-        if not self.sliding_window:
-            memory = ops.stop_gradient(memory)
-        items = ops.concatenate([memory, ops.cast(x, state.dtype)], axis=1)
         # Episodes count from 0, the one that the memory holds; -1 is hidden.
         age = ops.cast(ops.arange(self.memory_length, 0, -1), state.dtype)
-        remembered = ops.cast(age[None, :] <= state[:, -1:], "int32") - 1
+        held = age[None, :] <= state[:, -1:]
         number = ops.zeros_like(x[:, :, 0], dtype="int32")
         if start is not None:
             number = ops.cumsum(ops.cast(start, "int32"), axis=1)
-        episode = ops.concatenate([remembered, number], axis=1)
+            held = ops.logical_and(held, number[:, :1] == 0)
+        memory = ops.reshape(state[:, :-1], (-1, self.memory_length, self.hidden_dim))
+        # A weight of zero is not enough to forget what may be NaN.
+        memory = ops.where(held[:, :, None], memory, 0.0)
+        if not self.sliding_window:
+            memory = ops.stop_gradient(memory)
+        items = ops.concatenate([memory, ops.cast(x, state.dtype)], axis=1)
+        episode = ops.concatenate([ops.cast(held, "int32") - 1, number], axis=1)
 
         attended = self.attend_to(x, items, episode, biases)
         if mask is None:
@@ -96,10 +99,11 @@ class GTrXLBlock(GatedBlock):
             kept = valid + ops.arange(self.memory_length)[None, :]
             items = ops.take_along_axis(items, kept[:, :, None], axis=1)
             episode = ops.take_along_axis(episode, kept, axis=1)
+        seen = episode == number[:, -1:]
+        items = ops.where(seen[:, :, None], items, 0.0)
         items = ops.reshape(items, (-1, self.state_size - 1))
-        seen = ops.cast(episode == number[:, -1:], state.dtype)
-        state = ops.concatenate([items, ops.sum(seen, axis=1, keepdims=True)], axis=1)
-        return attended, state
+        count = ops.sum(ops.cast(seen, state.dtype), axis=1, keepdims=True)
+        return attended, ops.concatenate([items, count], axis=1)
 
     def attend_to(self, x: Any, items: Any, episode: Any, biases: Any) -> Any:
         """Attends from the tokens x to the items: the memory, then x."""

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from keras_agalite.ops.checks import check_batches, check_flags
 from keras_agalite.ops.episodes import last_true
 from keras_agalite.ops.precision import at_least_float32
 
@@ -51,8 +52,9 @@ class MemoryRNN(keras.layers.RNN):
         `(outputs, *state)`.
 
     Raises:
-        ValueError: If the input is not of rank 3, or the shape of `start` or the
-            structure of `initial_state` does not fit.
+        ValueError: If the input is not of rank 3, or the shape of `start` or `mask`,
+            the structure of `initial_state` or its batch size does not fit; of a
+            stateful memory, if the batch size is not that of the state it keeps.
 
     Example:
 
@@ -130,17 +132,17 @@ class MemoryRNN(keras.layers.RNN):
         sequences = ops.cast(sequences, self.compute_dtype)
         if start is not None:
             start = ops.cast(start, "bool")
-            self._check_start(sequences.shape, start.shape)
         if initial_state is None and self.stateful:
             initial_state = tree.map_structure(lambda v: v.value, self.states)
-        empty = self.get_initial_state(ops.shape(sequences)[0])
-        state = empty
-        if initial_state is not None:
-            state = self._match_state(initial_state, empty)
         if tree.is_nested(mask):
             (mask,) = tree.flatten(mask)
         if mask is not None:
             mask = ops.cast(mask, "bool")
+        self._check_shapes(sequences, initial_state, start, mask)
+        empty = self.get_initial_state(ops.shape(sequences)[0])
+        state = empty
+        if initial_state is not None:
+            state = self._match_state(initial_state, empty)
 
         last_output, outputs, state = self.inner_loop(
             sequences=sequences,
@@ -209,7 +211,7 @@ class MemoryRNN(keras.layers.RNN):
             count, last = last_true(mask)
             outputs = ops.take_along_axis(outputs, last[:, :, None], axis=1)
             valid = count > 0
-        return outputs * ops.cast(valid, outputs.dtype)[:, :, None]
+        return ops.where(valid[:, :, None], outputs, 0.0)
 
     def compute_output_spec(
         self,
@@ -220,7 +222,7 @@ class MemoryRNN(keras.layers.RNN):
         start: Any = None,
     ) -> Any:
         if start is not None:
-            self._check_start(sequences.shape, start.shape)
+            check_flags("sequences", sequences, start=start)
         shapes = self.compute_output_shape(sequences.shape)
         if not self.return_state:
             return keras.KerasTensor(shapes, dtype=self.compute_dtype)
@@ -235,17 +237,17 @@ class MemoryRNN(keras.layers.RNN):
             return [self._state_spec(s) for s in shape]
         return keras.KerasTensor(shape, dtype=self.state_dtype)
 
-    def _check_start(self, sequences_shape: Any, start_shape: Any) -> None:
-        expected = tuple(sequences_shape[:2])
-        received = tuple(start_shape)
-        if len(received) != 2 or any(
-            None not in pair and pair[0] != pair[1]
-            for pair in zip(expected, received, strict=True)
-        ):
-            raise ValueError(
-                "`start` must have the shape (batch, time) of the sequences, "
-                f"{expected}. Received: start.shape={received}"
-            )
+    def _check_shapes(self, sequences: Any, state: Any, start: Any, mask: Any) -> None:
+        check_flags("sequences", sequences, start=start, mask=mask)
+        if self.stateful:
+            try:
+                check_batches(sequences=sequences, kept_state=self.states)
+            except ValueError as error:
+                raise ValueError(
+                    "A stateful memory takes batches of one size, that of the state "
+                    f"it keeps. {error}"
+                ) from error
+        check_batches(sequences=sequences, initial_state=state)
 
     def _match_state(self, state: Any, empty: list[Any]) -> Any:
         state = list(state) if isinstance(state, list | tuple) else [state]

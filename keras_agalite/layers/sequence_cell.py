@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_agalite.layers.checks import check_flags, check_sizes
+from keras_agalite.layers.checks import check_bools, check_sizes
+from keras_agalite.ops.checks import check_batches
 
 
 class SequenceCell(keras.layers.Layer, abc.ABC):
@@ -61,7 +62,7 @@ class SequenceCell(keras.layers.Layer, abc.ABC):
     @classmethod
     def check_config(cls, config: dict[str, Any]) -> None:
         """Raises a ValueError if an argument is not what it must be."""
-        check_flags({name: config[name] for name in cls.bool_args})
+        check_bools({name: config[name] for name in cls.bool_args})
         others = (*cls.bool_args, *cls.float_args)
         check_sizes({k: v for k, v in config.items() if k not in others})
 
@@ -84,6 +85,7 @@ class SequenceCell(keras.layers.Layer, abc.ABC):
     def call(
         self, inputs: Any, states: Any, start: Any = None, training: bool = False
     ) -> Any:
+        check_batches(inputs=inputs, states=states, start=start)
         start = None if start is None else ops.expand_dims(start, 1)
         outputs, states = self.run(ops.expand_dims(inputs, 1), states, start)
         return ops.squeeze(outputs, 1), states

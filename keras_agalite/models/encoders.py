@@ -304,6 +304,8 @@ class ImageEncoder(Encoder, abc.ABC):
             strides,
             kernel_initializer=Orthogonal(RELU_GAIN),
             bias_initializer=Zeros(),
+            # Whatever Keras's setting: the spaces of images have channels last.
+            data_format="channels_last",
             dtype=self.dtype_policy,
             **kwargs,
         )
@@ -517,7 +519,9 @@ class ResNetEncoder(ImageEncoder):
     def trunk(self, image: Any) -> Any:
         x = self.scale(image)
         for i, entry in enumerate(self.entries):
-            x = ops.max_pool(entry(x), 3, 2, padding="same")
+            x = ops.max_pool(
+                entry(x), 3, 2, padding="same", data_format="channels_last"
+            )
             for j in (4 * i, 4 * i + 2):
                 y = self.residuals[j](ops.relu(x))
                 x = x + self.residuals[j + 1](ops.relu(y))

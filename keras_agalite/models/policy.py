@@ -15,7 +15,12 @@ from keras_agalite.models.acting import compile_step
 from keras_agalite.models.action_heads import ActionHead, head_class
 from keras_agalite.models.dense import mlp
 from keras_agalite.models.encoders import Encoder, pick
-from keras_agalite.models.spaces import leaves, space_from_config, space_to_config
+from keras_agalite.models.spaces import (
+    leaves,
+    space_from_config,
+    space_to_config,
+    to_array,
+)
 
 
 class PolicyOutput(NamedTuple):
@@ -235,7 +240,9 @@ class MemoryPolicy(keras.Model):
             clipped to their bounds, and the new state in the backend's tensors.
 
         Raises:
-            ValueError: If an observation, a state or a start does not fit.
+            ValueError: If an observation, a state or a start does not fit, or an
+                observation holds what its space cannot (a brightness of 0.5 or 300
+                for uint8, the category 3 of three).
         """
         logits, _, state = self.step(observation, state, start)
         if deterministic:
@@ -283,7 +290,7 @@ class MemoryPolicy(keras.Model):
 
     def _check_observations(self, observations: Any) -> tuple[Any, Any]:
         """The batch size and the length of sequences that fit the space."""
-        parts = []
+        parts: list[Any] = []
         for path, space in leaves(self.observation_space):
             try:
                 parts.append(pick(observations, path))
@@ -299,6 +306,16 @@ class MemoryPolicy(keras.Model):
                     "`observations` must have the shape (batch, time, "
                     f"*{space.shape}). Received: {where}.shape={shape}"
                 )
+            first = tuple(parts[0].shape[:2])
+            # An exporter's symbols are left alone.
+            if any(
+                isinstance(n, int) and isinstance(m, int) and n != m
+                for n, m in zip(first, shape[:2], strict=True)
+            ):
+                raise ValueError(
+                    "`observations` must have one (batch, time) in all their parts. "
+                    f"Received: parts of {first} and of {shape[:2]}"
+                )
         batch, length, *_ = ops.shape(parts[0])
         return batch, length
 
@@ -307,20 +324,21 @@ class MemoryPolicy(keras.Model):
         arrays: Any = {}
         batch = None
         for path, space in leaves(self.observation_space):
+            where = "/".join(path) or "observation"
             try:
-                x = np.asarray(pick(observation, path), space.dtype)
+                raw = np.asarray(pick(observation, path))
             except (LookupError, TypeError, ValueError, OverflowError) as error:
                 raise ValueError(
                     f"`observation` must fit {self.observation_space} with a leading "
                     f"batch axis. Received: observation={observation!r}"
                 ) from error
-            batch = len(x) if batch is None and x.ndim else batch
-            if x.shape != (batch, *space.shape):
-                where = "/".join(path) or "observation"
+            batch = len(raw) if batch is None and raw.ndim else batch
+            if raw.shape != (batch, *space.shape):
                 raise ValueError(
                     f"`observation` must have the shape (batch, *{space.shape}) with "
-                    f"one batch size. Received: {where}.shape={x.shape}"
+                    f"one batch size. Received: {where}.shape={raw.shape}"
                 )
+            x = to_array(space, raw, where)
             if not path:
                 return x, len(x)
             part = arrays

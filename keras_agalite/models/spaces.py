@@ -143,6 +143,64 @@ def leaves(space: gymnasium.Space[Any], path: tuple[str, ...] = ()) -> Iterator[
         yield path, space
 
 
+def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.ndarray:
+    """Observations of a space in its dtype, with the same values.
+
+    Numbers are taken where a cast keeps them: 3.0 for an integer, and for a float the
+    nearest one. A float Box's bounds are not insisted on, since environments miss
+    them by rounding.
+
+    Args:
+        space: A space without parts.
+        observation: NumPy array, or what becomes one.
+        name: What the message calls it.
+
+    Raises:
+        ValueError: If a number is none that the space can hold, such as 0.5, 300 or
+            -1 in a uint8 Box, or the category 3 of three.
+    """
+    received, dtype = np.asarray(observation), np.dtype(space.dtype)
+    if received.dtype.kind not in "biuf":
+        try:  # Python's integers beyond 64 bits are numbers, too
+            received = received.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`observation` must hold numbers of {space}. Received: {name}="
+                f"{observation!r}"
+            ) from error
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = received.astype(dtype, copy=False)
+    if np.can_cast(received.dtype, dtype):
+        left = np.zeros(x.shape, bool)
+    elif dtype.kind == "f":
+        left = np.isinf(x) & np.isfinite(received)
+    else:
+        left = x != received
+    low, high = _categories(space)
+    if low is not None:
+        left = left | (x < low) | (x > high)
+    if left.any():
+        worst = received[left].flat[0].item()
+        raise ValueError(
+            f"`observation` must hold numbers of {space}, whose dtype is {dtype.name}. "
+            f"Received: {worst} in {name} (of dtype {received.dtype.name})"
+        )
+    return x
+
+
+def _categories(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
+    """The first and the last category, None where numbers are no categories."""
+    match space:
+        case spaces.Discrete():
+            return int(space.start), int(space.start) + int(space.n) - 1
+        case spaces.MultiDiscrete():
+            first: Any = space.start
+            return first, first + space.nvec - 1
+        case spaces.MultiBinary():
+            return 0, 1
+    return None, None
+
+
 def is_image(space: gymnasium.Space[Any]) -> bool:
     """Whether a space is a uint8 Box of shape (height, width, channels)."""
     return (

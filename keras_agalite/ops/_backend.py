@@ -53,6 +53,19 @@ def scan(step: Step, carry: Sequence[Any], xs: Sequence[Any]) -> tuple[Any, list
     return keras.ops.swapaxes(ys, 0, 1), list(carry)
 
 
+def rows_or_zeros(kept: Any, x: Any) -> Any:
+    """The rows of x that are kept, zeros instead of the others.
+
+    Args:
+        kept: Boolean tensor of shape `(n,)`.
+        x: Tensor of shape `(n, ...)`.
+    """
+    if hasattr(_implementation, "rows_or_zeros"):
+        return _implementation.rows_or_zeros(kept, x)
+    kept = keras.ops.reshape(kept, (-1, *[1] * (len(x.shape) - 1)))
+    return keras.ops.where(kept, x, 0.0)
+
+
 def convolution(x: Any, kernel: Any, stride: int) -> Any:
     """A convolution without padding.
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_agalite.ops import _backend
 from keras_agalite.ops.precision import at_least_float32
+from keras_agalite.ops.starts import empty_at_start
 
 
 def memory_scan(
@@ -48,7 +49,7 @@ def memory_scan(
     def whole_step(carry: Sequence[Any], inputs: Sequence[Any]) -> Any:
         inputs, flags = inputs[: len(xs)], inputs[len(xs) :]
         if start is not None:
-            carry = [c * by_row(flags[0], c) for c in carry]
+            carry = empty_at_start(carry, flags[0])
         new, y = step(carry, inputs)
         if mask is not None:
             new = [

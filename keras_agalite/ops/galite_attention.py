@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_agalite.ops import _backend
 from keras_agalite.ops.gated_linear_attention import attention_inputs
+from keras_agalite.ops.starts import empty_at_start
 
 EPSILON = 1e-10
 
@@ -84,6 +85,10 @@ def galite_attention(
         A tuple `(y, state)`: `y` of shape `(batch, time, heads, head_dim)`, the
         state with the shape and dtype it came in. Both are computed in float32 at
         least.
+
+    Raises:
+        ValueError: If batch sizes differ, or the shape of `start` or `mask` is
+            another.
     """
     state = ops.convert_to_tensor(state)
     state_dtype = keras.backend.standardize_dtype(state.dtype)
@@ -103,8 +108,7 @@ def galite_attention(
         q, g = flat(q, p_q), flat(g, p_g)
         new_key = g * flat(k, p_k)
         if keep:
-            c = c * keep[0][:, None, None, None]
-            s = s * keep[0][:, None, None]
+            c, s = empty_at_start(carry, keep[0])
         c = (1.0 - b[..., :, None] * g[..., None, :]) * c
         c = c + (b * v)[..., :, None] * new_key[..., None, :]
         s = (1.0 - g) * s + new_key

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.episodes import memory_scan
 
 
@@ -46,7 +47,14 @@ def gated_delta_rule(
         A tuple `(y, state)`: `y` of shape `(batch, time, heads, value_dim)`, the
         state with the shape and dtype it came in. Both are computed in float32 at
         least.
+
+    Raises:
+        ValueError: If batch sizes differ, or the shape of `start` or `mask` is
+            another.
     """
+    check_inputs(
+        state, start, mask, query=query, key=key, value=value, alpha=alpha, beta=beta
+    )
 
     def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
         (s,), (q, k, v, alpha, beta) = carry, inputs

@@ -20,7 +20,9 @@ import numpy as np
 from keras import ops
 
 from keras_agalite.ops import _backend
+from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.precision import at_least_float32, largest_count
+from keras_agalite.ops.starts import empty_at_start
 
 EPSILON = 1e-5
 
@@ -93,19 +95,25 @@ def attention_inputs(
         tensors: query, key, value, beta, gamma and the three expansions.
         state: The state.
         start: Optional starts; a masked one is skipped.
-        mask: Optional mask; it closes the gates beta and gamma, and with closed gates
-            a token neither fades nor writes anything.
+        mask: Optional mask; a masked token becomes zeros, which closes the gates
+            beta and gamma, and with closed gates it neither fades nor writes
+            anything, be it NaN.
 
     Returns:
         The list of tensors, with a last one where there are starts: zero where the
         memory is emptied, else one, `(batch, time)`; and the state.
+
+    Raises:
+        ValueError: As `check_inputs` does.
     """
+    names = ("query", "key", "value", "beta", "gamma", "p_q", "p_k", "p_g")
     inputs = [ops.convert_to_tensor(x) for x in tensors]
+    check_inputs(state, start, mask, **dict(zip(names, inputs, strict=True)))
     dtype = at_least_float32(inputs[2].dtype)
     inputs = [ops.cast(x, dtype) for x in inputs]
     if mask is not None:
-        gate = ops.cast(mask, dtype)[:, :, None, None]
-        inputs[3], inputs[4] = inputs[3] * gate, inputs[4] * gate
+        valid = ops.cast(mask, "bool")[:, :, None, None]
+        inputs = [ops.where(valid, x, 0.0) for x in inputs]
     if start is not None:
         if mask is not None:
             start = ops.logical_and(start, mask)
@@ -158,6 +166,10 @@ def agalite_attention(
         A tuple `(y, state)`: `y` of shape `(batch, time, heads, head_dim)`, the
         state with the shape and dtype it came in. Both are computed in float32 at
         least.
+
+    Raises:
+        ValueError: If batch sizes differ, or the shape of `start` or `mask` is
+            another.
     """
     state = ops.convert_to_tensor(state)
     state_dtype = keras.backend.standardize_dtype(state.dtype)
@@ -179,7 +191,8 @@ def agalite_attention(
         valid = ops.cast(mask, "int32")
         steps = ops.cumsum(valid, axis=1) - valid
         total = ops.sum(valid, axis=1)
-    count = ops.cast(clock, "int32")
+    # No start sets the clock, so one that is NaN would stay; it begins anew.
+    count = ops.cast(ops.where(ops.isfinite(clock), clock, 0.0), "int32")
     # The last column is the normaliser's: an oscillator that stands still.
     table = np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)
     phases = ops.take(
@@ -197,15 +210,12 @@ def agalite_attention(
         # made: one for the decay, one for what is written, one for what is read.
         written = phase[..., None, None] * ops.expand_dims(p_g * p_k, 1)
         written = written[..., None] * ops.expand_dims(ops.expand_dims(g * k, 1), 3)
-        kept, value_decay = 1.0, 1.0 - b
         if keep:
-            kept = keep[0][..., None, None]
-            value_decay = value_decay * kept
-            p_g, kept = p_g * kept, kept[..., None]
-        key_decay = kept - p_g[..., None] * ops.expand_dims(g, 2)
+            keys, values = empty_at_start(carry, keep[0])
+        key_decay = 1.0 - p_g[..., None] * ops.expand_dims(g, 2)
         keys = ops.expand_dims(key_decay, 1) * keys + written
         new_value = phase[:, :-1][..., None, None] * ops.expand_dims(b * v, 1)
-        values = ops.expand_dims(value_decay, 1) * values + new_value
+        values = ops.expand_dims(1.0 - b, 1) * values + new_value
         asked = p_q[..., None] * ops.expand_dims(q, 2)
         read = ops.sum(keys * ops.expand_dims(asked, 1), axis=(3, 4))
         weighted = read[:, :-1] * ops.cast(weights, dtype)[:, None]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.episodes import memory_scan
 
 _TABLE = 4096
@@ -76,7 +77,21 @@ def hadamard_memory(
     Returns:
         A tuple `(y, state)`: `y` of shape `(batch, time, size)`, the state with the
         shape and dtype it came in. Both are computed in float32 at least.
+
+    Raises:
+        ValueError: If batch sizes differ, or the shape of `start` or `mask` is
+            another.
     """
+    check_inputs(
+        state,
+        start,
+        mask,
+        query=query,
+        key=key,
+        value=value,
+        calibration=calibration,
+        theta=theta,
+    )
 
     def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
         (m,), (q, k, v, c, theta) = carry, inputs

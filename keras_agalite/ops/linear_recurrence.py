@@ -6,7 +6,9 @@ import keras
 from keras import ops
 
 from keras_agalite.ops import _backend
+from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.precision import at_least_float32
+from keras_agalite.ops.starts import empty_at_start
 
 
 def linear_recurrence(
@@ -14,8 +16,7 @@ def linear_recurrence(
 ) -> tuple[Any, Any]:
     """Computes `h_t = a_t * h_(t-1) + x_t` over a sequence.
 
-    A start is a zero in the decay; a masked step has the decay 1 and the update 0. So
-    neither costs anything in the loop.
+    A masked step has the decay 1 and the update 0, so it costs nothing in the loop.
 
     Args:
         decay: Tensor `a` of shape `(batch, time, ...)`.
@@ -33,7 +34,8 @@ def linear_recurrence(
         least.
 
     Raises:
-        ValueError: If the shapes of `decay` and `update` differ.
+        ValueError: If the shapes of `decay` and `update` differ, or the batch size of
+            the state or the shape of `start` is another.
     """
     decay, update, state = (ops.convert_to_tensor(x) for x in (decay, update, state))
     if tuple(decay.shape) != tuple(update.shape):
@@ -42,23 +44,25 @@ def linear_recurrence(
             f"Received: decay.shape={tuple(decay.shape)}, "
             f"update.shape={tuple(update.shape)}"
         )
+    check_inputs(state, start, mask, decay=decay)
     state_dtype = keras.backend.standardize_dtype(state.dtype)
     dtype = at_least_float32(update.dtype)
     decay, update, state = (ops.cast(x, dtype) for x in (decay, update, state))
-
-    def by_step(flag: Any) -> Any:
-        return ops.reshape(flag, (*ops.shape(flag), *[1] * (len(decay.shape) - 2)))
-
-    if start is not None:
-        decay = ops.where(by_step(start), 0.0, decay)
     if mask is not None:
-        decay = ops.where(by_step(mask), decay, 1.0)
-        update = ops.where(by_step(mask), update, 0.0)
+        mask = ops.cast(mask, "bool")
+        valid = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(decay.shape) - 2)))
+        decay, update = ops.where(valid, decay, 1.0), ops.where(valid, update, 0.0)
+    inputs = [decay, update]
+    if start is not None:
+        start = ops.cast(start, "bool")
+        first = start if mask is None else ops.logical_and(start, mask)
+        inputs.append(1.0 - ops.cast(first, dtype))
 
     def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-        (h,), (a, x) = carry, inputs
-        h = a * h + x
-        return [h], h
+        decay, update, *keep = inputs
+        (state,) = empty_at_start(carry, keep[0]) if keep else carry
+        state = decay * state + update
+        return [state], state
 
-    states, (state,) = _backend.scan(step, [state], [decay, update])
+    states, (state,) = _backend.scan(step, [state], inputs)
     return states, ops.cast(state, state_dtype)

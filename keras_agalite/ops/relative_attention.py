@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_agalite.ops.checks import check_batches
 from keras_agalite.ops.precision import at_least_float32
 
 # As good as minus infinity, and a gradient through it is zero instead of NaN.
@@ -48,10 +49,10 @@ def relative_attention(
         score_ij = (q_i + u) . k_j + (q_i + v) . p_(i-j)
         y_i = sum_j softmax_j(score_ij / sqrt(d)) value_j
 
-    A token sees what has its own episode number. With `sliding_window` it sees at
-    most `memory_length` items before itself; else all of them. A window works
-    through chunks of `memory_length` tokens, so that no scores of time x time are
-    made.
+    A token sees what has its own episode number, and of all else not even a NaN.
+    With `sliding_window` it sees at most `memory_length` items before itself; else
+    all of them. A window works through chunks of `memory_length` tokens, so that no
+    scores of time x time are made.
 
     Args:
         query: Tensor of shape `(batch, time, heads, head_dim)`.
@@ -71,7 +72,15 @@ def relative_attention(
     Returns:
         Tensor of shape `(batch, time, heads, head_dim)`; the softmax is computed in
         float32 at least.
+
+    Raises:
+        ValueError: If batch sizes differ.
     """
+    check_batches(query=query, key=key, value=value, episode=episode)
+    # Who sees a key that is NaN is NaN by its score. To the others, whose weight is
+    # zero, its value must be a number.
+    broken = ops.any(ops.isnan(key), axis=-1, keepdims=True)
+    value = ops.where(broken, 0.0, value)
     length = query.shape[1]
     number = episode[:, memory_length:]
     in_chunks = sliding_window and (length is None or length > memory_length)
@@ -81,7 +90,11 @@ def relative_attention(
         key, value, episode = (
             _windows(x, time, memory_length) for x in (key, value, episode)
         )
-    scores = ops.einsum("bqhd,bkhd->bhqk", query + content_bias, key)
+    # Products, since the einsum of ONNX Runtime dies on a batch of 0.
+    query_by_head, key_by_head, value_by_head = (
+        ops.transpose(x, (0, 2, 1, 3)) for x in (query + content_bias, key, value)
+    )
+    scores = ops.matmul(query_by_head, ops.swapaxes(key_by_head, -1, -2))
     by_distance = ops.einsum("bqhd,whd->bhqw", query + position_bias, position)
     by_key = _skew(by_distance)[..., -ops.shape(key)[1] :]
     dtype = at_least_float32(query.dtype)
@@ -97,7 +110,8 @@ def relative_attention(
         seen = ops.logical_and(seen, distance <= memory_length)
     visible = ops.logical_and(seen, number[:, :, None] == episode[:, None, :])
     weights = ops.softmax(ops.where(visible[:, None], scores, HIDDEN), axis=-1)
-    y = ops.einsum("bhqk,bkhd->bqhd", ops.cast(weights, value.dtype), value)
+    y = ops.matmul(ops.cast(weights, value.dtype), value_by_head)
+    y = ops.transpose(y, (0, 2, 1, 3))
     if in_chunks:
         padded = -(-time // memory_length) * memory_length
         y = ops.reshape(y, (-1, padded, *y.shape[2:]))[:, :time]

@@ -37,10 +37,10 @@ def short_convolution(
         started = ops.where(count[:, -1:] > 0, last[:, -1:], 1 - size)
     y = kernel[0] * x
     for j in range(1, size):
-        past = kernel[j] * items[:, size - 1 - j : size - 1 - j + length]
-        if age is not None:
-            past = past * ops.cast(age >= j, x.dtype)[:, :, None]
-        y = y + past
+        past = items[:, size - 1 - j : size - 1 - j + length]
+        if age is not None:  # before the product: the kernel's gradient reads it
+            past = ops.where((age >= j)[:, :, None], past, 0.0)
+        y = y + kernel[j] * past
     # Places in `items` of the new window.
     places = ops.arange(size - 1, dtype="int32")[None, :]
     if mask is None:
@@ -50,6 +50,6 @@ def short_convolution(
         places = places + ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
         window = ops.take_along_axis(items, places[:, :, None], axis=1)
     if started is not None:
-        kept = ops.cast(places - (size - 1) >= started, x.dtype)
-        window = window * kept[:, :, None]
+        kept = places - (size - 1) >= started
+        window = ops.where(kept[:, :, None], window, 0.0)
     return y, window

@@ -276,3 +276,21 @@ def test_conv_wants_an_image_that_is_large_enough():
 def test_other_spaces_are_refused(encoder, space):
     with pytest.raises(ValueError, match="Received: space="):
         encoder(space)
+
+
+@pytest.mark.parametrize("make", [ConvEncoder, ResNetEncoder])
+def test_keras_setting_of_image_channels_changes_nothing(make):
+    observation = sample(LARGE_IMAGE)
+    expected = make(LARGE_IMAGE, units=3)
+    expected.build()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        encoder = make(LARGE_IMAGE, units=3)
+        encoder.build()
+        encoder.set_weights(expected.get_weights())
+        received = to_numpy(encoder(observation))
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    np.testing.assert_allclose(
+        received, to_numpy(expected(observation)), rtol=1e-5, atol=1e-6
+    )

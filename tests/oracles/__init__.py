@@ -133,8 +133,9 @@ def gtrxl(x, *arrays, names, layers, heads, length, start, mask):
     for row, t in zip(*np.nonzero(mask), strict=True):
         y = relu(dense(blocks[0], "embedding", x[row, t]))
         for block, state in zip(blocks, states, strict=True):
-            memory = state[row, :-1].reshape(length, -1)
+            memory = state[row, :-1].reshape(length, -1).copy()
             seen = 0 if start[row, t] else round(state[row, -1])
+            memory[: length - seen] = 0.0
             items = np.concatenate([memory[length - seen :], y[None]])
             memory = np.concatenate([memory[1:], y[None]])
             state[row] = [*memory.ravel(), min(seen + 1, length)]

@@ -67,9 +67,10 @@ def agalite_attention(
     outputs = []
     for t in range(query.shape[1]):
         if start is not None:
-            keep = 1.0 - np.asarray(start, np.float64)[:, t, None, None]
-            tilde_k, tilde_v = tilde_k * keep[:, None], tilde_v * keep[:, None]
-            s = s * keep
+            first = np.asarray(start, bool)[:, t, None, None]
+            tilde_k = np.where(first[:, None], 0.0, tilde_k)
+            tilde_v = np.where(first[:, None], 0.0, tilde_v)
+            s = np.where(first, 0.0, s)
         tick = tick + 1.0
         cos = np.cos(omega * tick[:, None])[:, :, None, None]
         k, q = flat(p_k[:, t], key[:, t]), flat(p_q[:, t], query[:, t])
@@ -111,8 +112,8 @@ def galite_attention(
     outputs = []
     for t in range(query.shape[1]):
         if start is not None:
-            keep = 1.0 - np.asarray(start, np.float64)[:, t, None, None]
-            c, s = c * keep[..., None], s * keep
+            first = np.asarray(start, bool)[:, t, None, None]
+            c, s = np.where(first[..., None], 0.0, c), np.where(first, 0.0, s)
         k, q = flat(key[:, t], p_k[:, t]), flat(query[:, t], p_q[:, t])
         g, b = flat(gamma[:, t], p_g[:, t]), beta[:, t]
         gate = np.einsum("bhd,bhf->bhdf", b, g)

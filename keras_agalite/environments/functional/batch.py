@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 
+_NARROW = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
+
 
 class EnvStates(NamedTuple):
     """A batch of environments between two steps; leaves begin with the batch axis.
@@ -140,6 +142,14 @@ def _where(which: Any, x: Any, y: Any) -> Any:
 
 
 def _strong(tree: Any) -> Any:
-    """Strongly typed leaves: a weak one would compile everything a second time."""
-    cast = jax.lax.convert_element_type
-    return jax.tree.map(lambda x: cast(x, jnp.result_type(x)), tree)
+    """Strongly typed leaves: a weak one would compile everything a second time.
+
+    None has 64 bits, also where JAX_ENABLE_X64 makes them the default: what is
+    carried keeps its dtypes.
+    """
+
+    def cast(x: Any) -> Any:
+        dtype = jnp.result_type(x)
+        return jax.lax.convert_element_type(x, _NARROW.get(dtype.name, dtype))
+
+    return jax.tree.map(cast, tree)

@@ -23,6 +23,18 @@ class Programs(NamedTuple):
     step: Callable[..., Any]
 
 
+def _in_32_bits(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function under JAX's default of 32 bits, so that JAX_ENABLE_X64 changes
+    neither what is drawn nor what is computed."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        with jax.enable_x64(False):
+            return function(*arguments)
+
+    return run
+
+
 @functools.lru_cache(maxsize=32)
 def compile_envs(env: FunctionalEnv) -> Programs:
     """The programs of an environment, compiled once for each size of a batch."""
@@ -41,9 +53,12 @@ def compile_envs(env: FunctionalEnv) -> Programs:
         states, transition = step_envs(env, use, states, actions, limit)
         return keys, states, env.observe_all(states.state), transition
 
-    return Programs(jax.jit(reset), jax.jit(step, donate_argnums=1))
+    return Programs(
+        _in_32_bits(jax.jit(reset)), _in_32_bits(jax.jit(step, donate_argnums=1))
+    )
 
 
+@_in_32_bits
 def new_keys(seeds: Any, given: Any, old: Any) -> Any:
     """Keys of a batch: from the seed where one is given, else the old ones.
 

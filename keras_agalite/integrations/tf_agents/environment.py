@@ -32,8 +32,9 @@ def space_to_spec(space: gymnasium.Space[Any], name: str) -> Any:
             )
         case spaces.MultiDiscrete() if not space.start.any():
             nvec: Any = space.nvec
+            # TF-Agents samples only where both bounds are arrays, or both numbers.
             return array_spec.BoundedArraySpec(
-                space.shape, space.dtype, 0, nvec - 1, name
+                space.shape, space.dtype, np.zeros_like(nvec), nvec - 1, name
             )
         case spaces.MultiBinary():
             return array_spec.BoundedArraySpec(space.shape, space.dtype, 0, 1, name)

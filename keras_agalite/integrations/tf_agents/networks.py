@@ -55,9 +55,10 @@ def run_policy(
 def distribution(policy: MemoryPolicy, logits: Any) -> Any:
     """The TensorFlow Probability distribution of a policy's parameters."""
     space = policy.action_space
+    dtype = tf.as_dtype(space.dtype)  # NumPy's own would not be saved
     match space:
         case spaces.Discrete():
-            return tfp.distributions.Categorical(logits, dtype=space.dtype)
+            return tfp.distributions.Categorical(logits, dtype=dtype)
         case spaces.MultiDiscrete():
             sizes = [int(n) for n in space.nvec]
             parts = [
@@ -69,9 +70,10 @@ def distribution(policy: MemoryPolicy, logits: Any) -> Any:
                 for part, n in zip(tf.split(logits, sizes, axis=-1), sizes, strict=True)
             ]
             return tfp.distributions.Independent(
-                tfp.distributions.Categorical(tf.stack(parts, -2), dtype=space.dtype), 1
+                tfp.distributions.Categorical(tf.stack(parts, -2), dtype=dtype), 1
             )
-    mean, log_std = tf.split(logits, 2, axis=-1)
+    # Actions have the dtype of their space; float64 is robots' common one.
+    mean, log_std = tf.split(tf.cast(logits, dtype), 2, axis=-1)
     event_shape: Any = space.shape
     shape = tf.concat([tf.shape(mean)[:-1], event_shape], 0)
     return tfp.distributions.Independent(
@@ -82,12 +84,21 @@ def distribution(policy: MemoryPolicy, logits: Any) -> Any:
     )
 
 
+def _drawable(spec: Any) -> Any:
+    """The spec, with a dtype that TensorFlow draws random numbers of."""
+    if spec.dtype in (tf.float32, tf.float64, tf.int32, tf.int64, tf.uint8, tf.bool):
+        return spec
+    return tf.TensorSpec(spec.shape, tf.int32 if spec.dtype.is_integer else tf.float32)
+
+
 class _PolicyNetwork(network.Network):
     """What both networks share: the policy, its variables and its state.
 
     TF-Agents runs on Keras 2 and does not see Keras 3 weights, so the lists of
     variables are given here.
     """
+
+    _input_tensor_spec: Any
 
     def __init__(
         self, policy: MemoryPolicy, input_tensor_spec: Any, state: Any, name: str
@@ -102,6 +113,21 @@ class _PolicyNetwork(network.Network):
         # TensorFlow's checkpoints miss Keras 3 layers that stand in a list, without
         # an error. This list they do see.
         self._checkpointed = [w.value for w in policy.variables]
+
+    def create_variables(self, input_tensor_spec: Any = None, **kwargs: Any) -> Any:
+        """As in TF-Agents, which tries a network on random inputs.
+
+        TensorFlow draws no numbers of some dtypes, such as int8 and uint16; there the
+        trial has others.
+        """
+        spec = (
+            self._input_tensor_spec if input_tensor_spec is None else input_tensor_spec
+        )
+        self._input_tensor_spec = tf.nest.map_structure(_drawable, spec)
+        try:
+            return super().create_variables(**kwargs)
+        finally:
+            self._input_tensor_spec = spec
 
     @property
     def policy(self) -> MemoryPolicy:

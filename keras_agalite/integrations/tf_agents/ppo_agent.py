@@ -149,7 +149,8 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         policy_loss = self.policy_gradient_loss(
             time_steps,
             actions,
-            tf.stop_gradient(act_log_probs),
+            # float64 of float64 actions, where TF-Agents casts the current ones.
+            tf.cast(tf.stop_gradient(act_log_probs), tf.float32),
             tf.stop_gradient(normalized_advantages),
             current,
             weights,

@@ -1,0 +1,69 @@
+"""Observations that their space cannot hold are refused, not cast to others."""
+
+import re
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from keras_agalite.layers import Memoryless
+from keras_agalite.models import MemoryPolicy, MLPEncoder
+from keras_agalite.models.spaces import to_array
+
+IMAGE = spaces.Box(0, 255, (2, 2, 1), np.uint8)
+CASES = [
+    (IMAGE, np.full((1, 2, 2, 1), 0.5), "0.5 in image (of dtype float64)"),
+    (IMAGE, np.full((1, 2, 2, 1), 300), "300 in image"),
+    (IMAGE, np.full((1, 2, 2, 1), -1), "-1 in image"),
+    (IMAGE, np.full((1, 2, 2, 1), np.nan), "nan in image"),
+    (IMAGE, np.full((1, 2, 2, 1), 2**70, object), "1.18"),
+    (spaces.Discrete(3), [7], "7 in image"),
+    (spaces.Discrete(3), [-1], "-1 in image"),
+    (spaces.Discrete(3), [1.5], "1.5 in image"),
+    (spaces.Discrete(3, start=2), [1], "1 in image"),
+    (spaces.MultiDiscrete([2, 3]), [[1, 3]], "3 in image"),
+    (spaces.MultiBinary(2), [[0, 2]], "2 in image"),
+    (spaces.Box(0, 1, (1,), np.uint64), [[-1]], "-1 in image"),
+    (spaces.Box(-1, 1, (1,), np.float16), [[1e9]], "1000000000.0 in image"),
+    (spaces.Box(-1, 1, (1,), np.float32), [["left"]], "image="),
+]
+
+
+@pytest.mark.parametrize(("space", "observation", "message"), CASES)
+def test_what_a_space_cannot_hold_is_refused(space, observation, message):
+    with pytest.raises(ValueError, match=f"Received: .*{re.escape(message)}"):
+        to_array(space, observation, "image")
+
+
+@pytest.mark.parametrize(
+    ("space", "observation"),
+    [
+        (IMAGE, np.full((1, 2, 2, 1), 7.0)),
+        (IMAGE, np.full((1, 2, 2, 1), 255, np.int64)),
+        (spaces.Discrete(3), [2.0]),
+        (spaces.Discrete(2), [True]),
+        (spaces.Discrete(3, start=-2), [-2]),
+        (spaces.MultiDiscrete([2, 3]), [[1, 2]]),
+        (spaces.MultiBinary(2), [[True, False]]),
+        (spaces.Box(-1, 1, (2,), np.float32), [[0.1, 2]]),  # bounds are missed
+        (spaces.Box(-1, 1, (2,), np.float32), [[np.nan, np.inf]]),
+    ],
+)
+def test_what_a_cast_keeps_is_taken(space, observation):
+    x = to_array(space, observation, "image")
+    assert x.dtype == space.dtype
+    np.testing.assert_array_equal(x, np.asarray(observation).astype(space.dtype))
+
+
+def test_a_policy_says_where():
+    space = spaces.Dict({"view": spaces.Dict({"room": spaces.Discrete(3)})})
+    policy = MemoryPolicy(MLPEncoder(space), Memoryless(4), spaces.Discrete(2))
+    with pytest.raises(ValueError, match="7 in view/room"):
+        policy.act({"view": {"room": [7]}}, policy.initial_state(1))
+
+
+def test_parts_of_other_lengths_are_refused():
+    space = spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Discrete(3)})
+    policy = MemoryPolicy(MLPEncoder(space), Memoryless(4), spaces.Discrete(2))
+    with pytest.raises(ValueError, match=r"parts of \(2, 3\) and of \(1, 3\)"):
+        policy({"a": np.zeros((2, 3), int), "b": np.zeros((1, 3), int)})

@@ -215,5 +215,5 @@ def test_a_row_that_is_masked_as_a_whole_keeps_its_state():
     )
 
     for s in state:  # the third item of three is not seen, so it is not kept
-        s[:, : GTRXL["hidden_dim"]] = 0.0
+        s[:, : TINY["gtrxl"]["hidden_dim"]] = 0.0
     assert_close(final, state)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keras_agalite import layers as layers
     from keras_agalite import models as models
     from keras_agalite import ops as ops
+    from keras_agalite import presets as presets
     from keras_agalite import zoo as zoo
     from keras_agalite.layers import *  # noqa: F403
     from keras_agalite.models import ConvEncoder as ConvEncoder
@@ -23,17 +24,16 @@ if TYPE_CHECKING:
     from keras_agalite.models import MemoryPolicy as MemoryPolicy
     from keras_agalite.models import MLPEncoder as MLPEncoder
     from keras_agalite.models import ResNetEncoder as ResNetEncoder
+    from keras_agalite.presets import register as register
 
-_MODULES = ("convert", "export", "layers", "models", "ops", "zoo")
+_MODULES = ("convert", "export", "layers", "models", "ops", "presets", "zoo")
 _NAMES = {
-    name: "models"
-    for name in (
-        "ConvEncoder",
-        "GridEncoder",
-        "MLPEncoder",
-        "MemoryPolicy",
-        "ResNetEncoder",
-    )
+    "ConvEncoder": "models",
+    "GridEncoder": "models",
+    "MLPEncoder": "models",
+    "MemoryPolicy": "models",
+    "ResNetEncoder": "models",
+    "register": "presets",
 }
 
 

@@ -3,6 +3,7 @@
 Each policy is loaded in a process of its own, which compiles all that it needs anew.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -84,9 +85,7 @@ def _measure(name: str, released: bool) -> dict[str, float]:
     times.append(time.process_time())
     policy.act(policy.sample_observation(1, seed=0), start=[True], seed=0)
     times.append(time.process_time())
-    seconds = [
-        later - earlier for earlier, later in zip(times, times[1:], strict=False)
-    ]
+    seconds = [later - earlier for earlier, later in itertools.pairwise(times)]
     return dict(zip(STAGES, seconds, strict=True))
 
 

@@ -131,8 +131,10 @@ def test_what_a_module_may_import(path):
 LAYERS_BELOW = {
     "ops": (),
     "layers": ("ops",),
-    "models": ("ops", "layers", "export"),  # `MemoryPolicy.export`, when called
-    "zoo": ("ops", "layers", "models"),
+    # The way up is inside of methods: `from_preset`, `save_to_preset`, `export`.
+    "models": ("ops", "layers", "presets", "export"),
+    "presets": ("ops", "layers", "models"),
+    "zoo": ("ops", "layers", "models", "presets", "environments"),
     "export": ("models",),
     "environments": (),
 }

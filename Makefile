@@ -8,7 +8,6 @@ VENV_LINT ?= .venv-lint
 VENV_ENVIRONMENTS ?= .venv-environments
 # The CPU build where wheels of it are at hand; any torch that Keras runs on will do.
 TORCH ?= torch==2.13.0
-REQUIREMENTS = training/requirements
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Exports of one environment's backend are made by the other's interpreter.
@@ -21,10 +20,10 @@ SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[
 
 setup: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_LINT)/ready
 
-$(VENV)/ready: pyproject.toml $(REQUIREMENTS)/training.txt
+$(VENV)/ready: pyproject.toml training/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q -e ".[tensorflow,jax,litert,tf-agents,test]" \
-	-r $(REQUIREMENTS)/training.txt
+	-r training/requirements.txt
 	touch $@
 
 $(VENV_TORCH)/ready: pyproject.toml
@@ -38,16 +37,17 @@ $(VENV_LINT)/ready: pyproject.toml
 	$(VENV_LINT)/bin/pip install -q ruff mypy
 	touch $@
 
+REQUIREMENTS = training/requirements
+# Those whose first line says so.
+NO_DEPS = $(shell grep -l -e --no-deps $(REQUIREMENTS)/*.txt)
+
 setup-environments: $(VENV_ENVIRONMENTS)/ready
 
 $(VENV_ENVIRONMENTS)/ready: pyproject.toml $(wildcard $(REQUIREMENTS)/*.txt)
 	$(PYTHON) -m venv $(VENV_ENVIRONMENTS)
 	$(VENV_ENVIRONMENTS)/bin/pip install -q -e ".[jax,test]" \
-	-r $(REQUIREMENTS)/memory_maze.txt -r $(REQUIREMENTS)/craftax.txt
-	$(VENV_ENVIRONMENTS)/bin/pip install -q --no-deps \
-	-r $(REQUIREMENTS)/minigrid.txt -r $(REQUIREMENTS)/mystery_path.txt \
-	-r $(REQUIREMENTS)/gymnax.txt -r $(REQUIREMENTS)/popgym.txt \
-	-r $(REQUIREMENTS)/vizdoom.txt
+	$(addprefix -r ,$(filter-out $(NO_DEPS),$(wildcard $(REQUIREMENTS)/*.txt)))
+	$(VENV_ENVIRONMENTS)/bin/pip install -q --no-deps $(addprefix -r ,$(NO_DEPS))
 	touch $@
 
 train: $(VENV)/ready

@@ -203,7 +203,9 @@ def _vector(env: Any, number: int, arguments: dict[str, Any]) -> Iterator[Any]:
         vector.closed = True  # or it would close the environment when it is gone
         yield vector
     elif isinstance(env, gymnasium.vector.VectorEnv):
-        if env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED:
+        # Vectors of one class share their metadata: the last one's mode stands there.
+        mode = getattr(env, "autoreset_mode", env.metadata.get("autoreset_mode"))
+        if mode == AutoresetMode.DISABLED:
             raise ValueError(
                 "`env` must reset itself: NEXT_STEP or SAME_STEP. Received: "
                 "autoreset_mode=DISABLED"

@@ -22,7 +22,7 @@ from keras_agalite.presets.config import MAX_SIZE, Part
 MAZE_SIZES = ("9x9", "11x11", "13x13", "15x15")
 VARIANTS = ("grid", "continuous")
 CRAFTAX = ("symbolic", "classic")
-MINIGRID_SIZES = (7, 9, 11, 13, "13_random", "17_random")
+MINIGRID_SIZES: tuple[int | str, ...] = (7, 9, 11, 13, "13_random", "17_random")
 
 # Widths are multiples of this.
 _STEP = 8

@@ -239,12 +239,12 @@ def test_arguments_by_position_are_in_the_order_of_keras(name):
     x, state = random_sequences(), some_state(memory)
     valid_first = np.array([[1, 1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0, 0]], bool)
 
-    outputs = to_numpy(compiled(lambda x: memory(x, state, valid_first, False))(x))
+    outputs = to_numpy(compiled(lambda x: memory(x, state, valid_first))(x))
 
-    expected = to_numpy(compiled(lambda x: stock(x, state, valid_first, False))(x))
+    expected = to_numpy(compiled(lambda x: stock(x, state, valid_first))(x))
     assert_close(outputs, expected)
     start = random_starts(BATCH, TIME)
-    last = to_numpy(compiled(lambda x: memory(x, state, None, False, start))(x))
+    last = to_numpy(compiled(lambda x: memory(x, state, None, None, start))(x))
     assert_close(last, run(memory, x, initial_state=state, start=start))
 
 

@@ -20,6 +20,7 @@ from keras_agalite.ops.short_convolution import short_convolution
 from tests.helpers import BACKEND, compiled, gradients, random_starts, to_numpy
 from tests.layers.memories import (
     BATCH,
+    BLOCKS,
     FEATURES,
     TIME,
     assert_close,
@@ -31,7 +32,8 @@ from tests.layers.memories import (
 from tests.ops.test_gated_linear_attention import largest_kept_array
 from tests.oracles import assert_gradients_match, recurrences
 
-RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
+# The memories that have an oracle.
+RECURRENCES = [name for name in BLOCKS if hasattr(recurrences, name)]
 
 
 @pytest.mark.parametrize("name", RECURRENCES)

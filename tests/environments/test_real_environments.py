@@ -112,6 +112,8 @@ FAMILIES = [
 ]
 
 
+# gymnasium warns as well, and goes on.
+@pytest.mark.filterwarnings("ignore:.*not in the possible render_modes")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_an_unknown_render_mode_is_refused(name, make):
     with pytest.raises(ValueError, match=r"`render_mode` must be .*'nonsense'"):

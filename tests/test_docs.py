@@ -63,7 +63,9 @@ def programs_of(page):
         elif "program" in block.words or block.language == "python":
             program = programs.setdefault(name, Program([], {}))
             program.blocks.append(block)
-            program.words.update(block.words)
+            for word, value in block.words.items():
+                known = program.words.get(word)
+                program.words[word] = f"{known},{value}" if known else value
         last = name if name in programs and not is_output else None
     return programs
 

@@ -63,9 +63,9 @@ def programs_of(page):
         elif "program" in block.words or block.language == "python":
             program = programs.setdefault(name, Program([], {}))
             program.blocks.append(block)
-            for word, value in block.words.items():
-                known = program.words.get(word)
-                program.words[word] = f"{known},{value}" if known else value
+            needs = [w.get("needs", "") for w in (program.words, block.words)]
+            program.words.update(block.words)
+            program.words["needs"] = ",".join(filter(None, needs))
         last = name if name in programs and not is_output else None
     return programs
 
@@ -117,8 +117,7 @@ def run(block, python, folder, environment):
 
 @pytest.mark.parametrize("program", parameters())
 def test_a_program_runs(program, tmp_path):
-    needs = program.words.get("needs", "")
-    python = interpreter(needs.split(",") if needs else [])
+    python = interpreter(list(filter(None, program.words["needs"].split(","))))
     backend = program.words.get("backend", keras.backend.backend())
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": backend}
     environment.pop("TF_USE_LEGACY_KERAS", None)
@@ -144,7 +143,7 @@ def test_the_mechanism_sees_programs_and_their_output(tmp_path):
     assert list(programs) == ["1", "a"]
     assert [block.language for block in programs["1"].blocks] == ["python", "text"]
     assert programs["1"].words == {"needs": "jax"}
-    assert set(programs["a"].words) == {"program", "file", "slow"}
+    assert set(programs["a"].words) == {"program", "file", "slow", "needs"}
 
 
 def anchors_of(page):

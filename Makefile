@@ -8,6 +8,7 @@ VENV_LINT ?= .venv-lint
 VENV_ENVIRONMENTS ?= .venv-environments
 # The CPU build where wheels of it are at hand; any torch that Keras runs on will do.
 TORCH ?= torch==2.13.0
+REQUIREMENTS = training/requirements
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Exports of one environment's backend are made by the other's interpreter.
@@ -20,9 +21,10 @@ SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[
 
 setup: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_LINT)/ready
 
-$(VENV)/ready: pyproject.toml
+$(VENV)/ready: pyproject.toml $(REQUIREMENTS)/training.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q -e ".[tensorflow,jax,litert,training,test]"
+	$(VENV)/bin/pip install -q -e ".[tensorflow,jax,litert,tf-agents,test]" \
+	-r $(REQUIREMENTS)/training.txt
 	touch $@
 
 $(VENV_TORCH)/ready: pyproject.toml
@@ -35,8 +37,6 @@ $(VENV_LINT)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV_LINT)
 	$(VENV_LINT)/bin/pip install -q ruff mypy
 	touch $@
-
-REQUIREMENTS = training/requirements
 
 setup-environments: $(VENV_ENVIRONMENTS)/ready
 

@@ -16,21 +16,24 @@ import numpy as np
 from gymnasium import spaces
 
 from keras_agalite.models.presets import policy_from_config
-from keras_agalite.zoo.architectures import MEMORY_NAMES, Architecture
+from keras_agalite.zoo.specs import MEMORY_NAMES, PolicySpec
 
 FEATURES, CLASSES, COPIED = 16, 8, 4
 QUESTION = FEATURES - 1
 DISTANCES = (4, 8, 16, 32, 64, 128, 192)
 LONGEST_TRAINED = 64
 ROWS, TEST_ROWS = 32, 200
-SEQUENCE = Architecture(
+SEQUENCE = PolicySpec(
     name="recall",
     environment="",
     observation_space=spaces.Box(0.0, 1.0, (FEATURES,), np.float32),
     action_space=spaces.Discrete(CLASSES),
-    encoder=("MLPEncoder", {"units": [], "activation": "tanh"}),
+    encoder="mlp",
+    encoder_arguments={"units": [], "activation": "tanh"},
     head_units=32,
-    blocks={"num_layers": 2, "num_heads": 2, "head_dim": 16},
+    num_layers=2,
+    num_heads=2,
+    head_dim=16,
     hidden_dim=32,
 )
 

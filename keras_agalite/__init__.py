@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from keras_agalite import models as models
     from keras_agalite import ops as ops
     from keras_agalite import zoo as zoo
+    from keras_agalite.evaluation import evaluate as evaluate
+    from keras_agalite.evaluation import rollout as rollout
     from keras_agalite.layers import GRU as GRU
     from keras_agalite.layers import LRU as LRU
     from keras_agalite.layers import LSTM as LSTM
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("convert", "export", "layers", "models", "ops", "zoo")
 _NAMES = {
+    "evaluation": ("evaluate", "rollout"),
     "layers": (
         "AGaLiTe",
         "AGaLiTeCell",

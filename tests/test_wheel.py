@@ -23,6 +23,9 @@ for name in names:
     observation = policy.sample_observation(2, seed=0)
     policy.act(observation, policy.initial_state(2), seed=0)
 print("loaded", *names)
+from keras_agalite.__main__ import main
+assert main(["evaluate", "tmaze_10", "--episodes", "2"]) == 0
+assert "training" not in sys.modules
 """
 
 

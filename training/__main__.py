@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keras_agalite.export import export_policy
-from keras_agalite.export.process import FORMATS
+from keras_agalite.__main__ import add_export, add_preset, positive, show
 from training.errors import Interrupted, TrainingError
-from training.recipe import ENGINES, load_recipe
+from training.recipe import ENGINES, Recipe, load_recipe, read_values
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,18 +30,18 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="HOST:PORT",
         help="several processes train together (engine jax): process 0's address",
     )
-    train.add_argument("--processes", type=_positive, help="how many they are")
+    train.add_argument("--processes", type=positive, help="how many they are")
     train.add_argument("--process", type=int, help="which one this is, from 0")
     train.set_defaults(function=_train)
 
     sweep = commands.add_parser("sweep", help="train a recipe with several seeds")
     _add_recipe(sweep)
-    sweep.add_argument("--seeds", type=_positive, default=3)
+    sweep.add_argument("--seeds", type=positive, default=3)
     sweep.set_defaults(function=_sweep)
 
     evaluate = commands.add_parser("evaluate", help="play episodes with a preset")
-    evaluate.add_argument("preset", help="a released policy's name, or a folder")
-    evaluate.add_argument("--episodes", type=_positive, default=200)
+    add_preset(evaluate)
+    evaluate.add_argument("--episodes", type=positive, default=200)
     evaluate.add_argument("--seed", type=int, default=1_000_000)
     evaluate.add_argument("--sampled", action="store_true", help="draw actions")
     evaluate.add_argument("--recipe", help="default: the preset's recipe.toml")
@@ -51,14 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.set_defaults(function=_evaluate)
 
     video = commands.add_parser("video", help="write a GIF of episodes of a preset")
-    video.add_argument("preset", help="a released policy's name, or a folder")
+    add_preset(video)
     video.add_argument("file", type=Path)
-    video.add_argument("--episodes", type=_positive, default=1)
+    video.add_argument("--episodes", type=positive, default=1)
     video.add_argument("--seed", type=int, default=1_000_000)
     video.add_argument("--sampled", action="store_true", help="draw actions")
     video.add_argument("--first", type=int, help="first frame of an episode shown")
-    video.add_argument("--last", type=_positive, help="the frame after the last")
-    video.add_argument("--scale", type=_positive, default=1, help="of each pixel")
+    video.add_argument("--last", type=positive, help="the frame after the last")
+    video.add_argument("--scale", type=positive, default=1, help="of each pixel")
     _add_overrides(video)
     video.set_defaults(function=_video)
 
@@ -74,29 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("--out", type=Path, metavar="FILE.html", required=True)
     report.set_defaults(function=_report)
 
-    export = commands.add_parser("export", help="write a program that needs no Keras")
-    export.add_argument("preset", help="a released policy's name, a folder, an address")
-    export.add_argument("--format", choices=tuple(FORMATS), default="onnx")
-    export.add_argument(
-        "--output",
-        type=Path,
-        metavar="FOLDER",
-        help="default: the preset's name and the format, as in tmaze_10_onnx",
-    )
-    export.add_argument(
-        "--python",
-        metavar="PATH",
-        help="the interpreter that exports, of an environment with PyTorch (onnx, pt2)"
-        " or TensorFlow (saved_model, litert)",
-    )
-    export.set_defaults(function=_export)
+    add_export(commands)
 
     release = commands.add_parser("release", help="make a folder of zoo/ from a run")
     release.add_argument("run", type=Path, help="a run, or the folder of a sweep")
     release.add_argument("folder", type=Path, help="for example zoo/tmaze_10")
     release.set_defaults(function=_release)
 
-    cards = commands.add_parser("cards", help="write the cards of zoo/ anew")
+    cards = commands.add_parser("cards", help="write the cards of zoo/ again")
     cards.set_defaults(function=lambda options: _cards())
 
     options = parser.parse_args(arguments)
@@ -129,7 +113,7 @@ def _add_runs(parser: Any) -> None:
         "--by",
         default="memory",
         metavar="KEY",
-        help="the recipes' key that tells groups apart (default: memory)",
+        help="the recipes' key that separates groups (default: memory)",
     )
 
 
@@ -144,48 +128,51 @@ def _add_overrides(parser: Any) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, received {number}")
-    return number
-
-
 def _train(options: Any) -> None:
+    engine = _choose_backend(options)
+    if options.coordinator:
+        _join(engine, options)
     recipe = load_recipe(options.recipe, options.overrides)
     run_dir = options.run_dir or Path("runs") / recipe.name
-    if options.coordinator:
-        _join(recipe, options)
-    os.environ.setdefault("KERAS_BACKEND", ENGINES[recipe.engine])
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from training.train import train
-    from training.writers import check_wandb
+    from training.engines import train
+    from training.runs.loggers import check_wandb
 
     check_backend(recipe.engine)
     if options.wandb:
         check_wandb()
     result = train(recipe, run_dir, options.wandb)
     if result:
-        _show(result)
+        show(result)
         print(f"written to {run_dir}")
     if result and options.video:
         _write_video(run_dir / "preset", run_dir / "episodes.gif", 3)
 
 
+def _choose_backend(options: Any) -> Any:
+    """The engine of a recipe, whose backend Keras reads when it is imported."""
+    values = read_values(options.recipe, options.overrides)
+    engine = values.get("engine", Recipe.engine)
+    if engine in ENGINES:
+        os.environ.setdefault("KERAS_BACKEND", ENGINES[engine])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return engine
+
+
 def _sweep(options: Any) -> None:
-    from training.sweep import sweep
+    _choose_backend(options)
+    from training.runs.sweep import sweep
 
     folder = sweep(options.recipe, options.overrides, options.seeds, options.run_dir)
     print(f"written to {folder}")
 
 
-def _join(recipe: Any, options: Any) -> None:
+def _join(engine: Any, options: Any) -> None:
     """Joins the processes that train together, before JAX looks for devices."""
-    if recipe.engine != "jax" or None in (options.processes, options.process):
+    if engine != "jax" or None in (options.processes, options.process):
         raise ValueError(
             "`--coordinator` needs --processes, --process and the engine jax. "
             f"Received: --processes {options.processes} --process {options.process}, "
-            f"engine={recipe.engine!r}"
+            f"engine={engine!r}"
         )
     import jax
 
@@ -206,14 +193,16 @@ def check_backend(engine: str) -> None:
 def _evaluate(options: Any) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_agalite import MemoryPolicy
-    from training.evaluate import evaluate, preset_recipe
+    from training.evaluation.evaluate import evaluate_recipe, preset_recipe
 
     policy = MemoryPolicy.from_preset(options.preset)
     recipe = load_recipe(
         options.recipe or preset_recipe(options.preset), options.overrides
     )
-    result = evaluate(policy, recipe, options.episodes, options.seed, options.sampled)
-    _show(result)
+    result = evaluate_recipe(
+        policy, recipe, options.episodes, options.seed, options.sampled
+    )
+    show(result)
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -240,8 +229,8 @@ def _write_video(
     **how: Any,
 ) -> None:
     from keras_agalite import MemoryPolicy
-    from training.evaluate import preset_recipe
-    from training.video import write_video
+    from training.evaluation.evaluate import preset_recipe
+    from training.evaluation.video import write_video
 
     policy = MemoryPolicy.from_preset(preset)
     recipe = load_recipe(preset_recipe(preset), overrides)
@@ -251,9 +240,9 @@ def _write_video(
 
 def _compare(options: Any) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from training.compare import compare
-    from training.comparison_views import plot, text
-    from training.finished import finished_runs
+    from training.analysis.compare import compare
+    from training.analysis.results import finished_runs
+    from training.analysis.views import plot, text
 
     result = compare(finished_runs(options.runs), options.by, options.score)
     print(text(result))
@@ -265,37 +254,23 @@ def _compare(options: Any) -> None:
 
 def _report(options: Any) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from training.finished import finished_runs
-    from training.report import write_report
+    from training.analysis.report import write_report
+    from training.analysis.results import finished_runs
 
     write_report(finished_runs(options.runs), options.by, options.out)
     print(f"written to {options.out}")
 
 
-def _export(options: Any) -> None:
-    output = options.output or Path(f"{Path(options.preset).name}_{options.format}")
-    print(
-        "written to",
-        export_policy(options.preset, output, options.format, options.python),
-    )
-
-
 def _release(options: Any) -> None:
-    from training.release import release
+    from training.release.release import release
 
     release(options.run, options.folder)
 
 
 def _cards() -> None:
-    from training.release import write_cards
+    from training.release.cards import write_cards
 
     write_cards(Path("zoo"))
-
-
-def _show(result: dict[str, Any]) -> None:
-    for key, value in result.items():
-        if not isinstance(value, list | dict):
-            print(f"{key:>15}: {value}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""A recipe: all that a training run depends on, read from a TOML file."""
+"""A recipe: all that a training run depends on, read from a TOML file.
+
+Importing this does not import Keras: workers do it, and Keras reads its backend, which
+the recipe's engine decides, when it is imported. Reading a recipe that names a policy
+of the zoo does import Keras.
+"""
 
 import dataclasses
 import tomllib
@@ -7,31 +12,14 @@ from typing import Any
 
 # Name -> the backend it runs on.
 ENGINES = {"tf_agents": "tensorflow", "jax": "jax"}
-ENCODERS = {
-    "mlp": "MLPEncoder",
-    "grid": "GridEncoder",
-    "conv": "ConvEncoder",
-    "resnet": "ResNetEncoder",
-}
-MEMORIES = {
-    "agalite": "AGaLiTe",
-    "galite": "GaLiTe",
-    "gtrxl": "GTrXL",
-    "shm": "StableHadamardMemory",
-    "ffm": "FastForgetfulMemory",
-    "gated_delta_net": "GatedDeltaNet",
-    "lru": "LRU",
-    "mingru": "MinGRU",
-    "gru": "GRU",
-    "lstm": "LSTM",
-    "memoryless": "Memoryless",
-}
 VECTORIZATION_MODES = ("sync", "async")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The keys of a recipe; docs/training.md explains each.
+
+    Which encoders and memories there are is asked when the policy is made.
 
     Raises:
         ValueError: If a value is impossible; the message names the key.
@@ -81,10 +69,10 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check_type(field.name, field.type)
+        is_name = self.name == Path(self.name).name  # the run's folder is called so
+        self._check("name", is_name and self.name not in ("", ".."), "no path")
         one_of = {
             "engine": ENGINES,
-            "encoder": ENCODERS,
-            "memory": MEMORIES,
             "vectorization_mode": VECTORIZATION_MODES,
         }
         for key, allowed in one_of.items():
@@ -170,14 +158,42 @@ def to_toml_value(value: Any) -> str:
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Reads a recipe.
 
+    The key `policy` names a policy of the zoo, which gives the environment, the
+    encoder, the memory, the heads and their arguments. What the recipe says itself
+    wins: a table key by key, unless it belongs to another environment, encoder or
+    memory than the zoo's.
+
     Args:
         path: A TOML file. Without the key `name`, the file's name is the recipe's.
         overrides: Texts `key=value`; the value is TOML, or a plain string. A dot
             reaches into a table: `environment_arguments.corridor_length=20`.
 
     Raises:
-        ValueError: If the file is no TOML, a key is unknown or missing, or a value
-            impossible.
+        ValueError: If the file is no TOML, a key is unknown or missing, a value
+            impossible, or no policy of the zoo has the name.
+    """
+    values = read_values(path, overrides)
+    if (policy := values.pop("policy", None)) is not None:
+        values = {**values, **_complete(values, policy)}
+    fields = {field.name: field for field in dataclasses.fields(Recipe)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(
+            f"Unknown key in the recipe {path}. Received: {', '.join(unknown)}; the "
+            f"keys are policy, {', '.join(fields)}"
+        )
+    required = {k for k, f in fields.items() if _has_no_default(f)}
+    missing = sorted(required - set(values))
+    if missing:
+        raise ValueError(f"The recipe {path} must have the keys {', '.join(missing)}")
+    return Recipe(**values)
+
+
+def read_values(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]:
+    """The keys of a recipe as they are written, with `overrides` and its name.
+
+    Raises:
+        ValueError: If the file is no TOML, or an override no `key=value`.
     """
     path = Path(path)
     if not path.is_file():
@@ -188,19 +204,36 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise ValueError(f"Expected TOML in {path}. Received: {error}") from error
     for text in overrides or []:
         _override(values, text)
-    values.setdefault("name", path.stem)
-    fields = {field.name: field for field in dataclasses.fields(Recipe)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ValueError(
-            f"Unknown key in the recipe {path}. Received: {', '.join(unknown)}; the "
-            f"keys are {', '.join(fields)}"
-        )
-    required = {k for k, f in fields.items() if _has_no_default(f)}
-    missing = sorted(required - set(values))
-    if missing:
-        raise ValueError(f"The recipe {path} must have the keys {', '.join(missing)}")
-    return Recipe(**values)
+    return {"name": path.stem, **values}
+
+
+def _complete(values: dict[str, Any], policy: Any) -> dict[str, Any]:
+    """What a policy of the zoo gives to a recipe, under what the recipe says."""
+    from keras_agalite.zoo.specs import find_spec
+
+    if not isinstance(policy, str):
+        raise ValueError(f"`policy` must be of type str. Received: policy={policy!r}")
+    spec = find_spec(policy)
+    memory = values.get("memory", "agalite")
+    keys = (
+        "environment",
+        "environment_arguments",
+        "previous_action_reward",
+        "encoder",
+        "encoder_arguments",
+        "head_units",
+        "head_activation",
+    )
+    given = {key: getattr(spec, key) for key in keys}
+    given |= {"memory": memory, "memory_arguments": spec.memory_arguments(memory)}
+    for part in ("environment", "encoder"):
+        if values.get(part, given[part]) != given[part]:
+            del given[f"{part}_arguments"]
+    for key, value in given.items():
+        own = values.get(key, {} if isinstance(value, dict) else value)
+        both = isinstance(value, dict) and isinstance(own, dict)
+        given[key] = {**value, **own} if both else own
+    return given
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:

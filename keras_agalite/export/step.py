@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_agalite._version import __version__
-from keras_agalite.export.process import DESCRIPTION, FORMATS
+from keras_agalite.export.formats import DESCRIPTION, FORMATS
 from keras_agalite.models.policy import MemoryPolicy
 from keras_agalite.models.spaces import leaves, space_to_config
 
@@ -81,7 +81,7 @@ class Step:
         )
         out, state = self.policy(observation, state, now["start"])
         logits = out.logits[:, 0]
-        action = self.policy.actor.most_likely(logits)
+        action = self.policy.actor.mode(logits)
         new = {
             f"next_{x.name}": y
             for x, y in zip(self.states, tree.flatten(state), strict=True)

@@ -10,7 +10,7 @@ from keras import ops
 from keras_agalite.layers.block_cell import Block, BlockCell
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.episodes import memory_scan, repeat_in_time
-from keras_agalite.ops.gated_linear_attention import at_least_float32
+from keras_agalite.ops.precision import at_least_float32
 
 # The authors': their sums of 1024 steps must not overflow in float64.
 FASTEST_DECAY = 0.673

@@ -12,7 +12,7 @@ from keras_agalite.layers.block_cell import BlockCell
 from keras_agalite.layers.residual_block import ResidualBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.episodes import memory_scan, repeat_in_time
-from keras_agalite.ops.gated_linear_attention import at_least_float32
+from keras_agalite.ops.precision import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")

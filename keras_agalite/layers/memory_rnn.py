@@ -8,7 +8,7 @@ import keras
 from keras import ops, tree
 
 from keras_agalite.ops.episodes import last_true
-from keras_agalite.ops.gated_linear_attention import at_least_float32
+from keras_agalite.ops.precision import at_least_float32
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")

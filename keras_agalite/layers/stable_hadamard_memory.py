@@ -9,11 +9,8 @@ from keras_agalite.layers.block_cell import BlockCell
 from keras_agalite.layers.residual_block import ResidualBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.episodes import steps_of_episode
-from keras_agalite.ops.gated_linear_attention import (
-    at_least_float32,
-    largest_count,
-)
 from keras_agalite.ops.hadamard_memory import hadamard_memory, hashed_rows
+from keras_agalite.ops.precision import at_least_float32, largest_count
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")

@@ -1,6 +1,6 @@
 """Action heads: features to a distribution over actions.
 
-The parameters of a distribution are one tensor, `(..., num_parameters)`. Actions
+The parameters of a distribution are one tensor, `(..., num_action_params)`. Actions
 are drawn with NumPy, so that every backend chooses the same ones.
 """
 
@@ -15,13 +15,18 @@ from gymnasium import spaces
 from keras import ops
 
 from keras_agalite.layers.gru_gate import orthogonal
+from keras_agalite.models.spaces import space_from_config, space_to_config
 
 
 class ActionHead(keras.layers.Layer, abc.ABC):
-    """Base of the action heads: one hidden layer, then the parameters.
+    """Base of the action heads: one hidden layer, then the distribution's parameters.
+
+    A subclass says what the parameters mean. `keras_agalite.register` lets presets
+    hold it.
 
     Args:
         action_space: A gymnasium space.
+        num_outputs: Outputs of the last layer.
         units: Width of the hidden layer.
         activation: Activation of the hidden layer.
 
@@ -29,28 +34,50 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         features: Tensor of shape `(..., size)`.
 
     Returns:
-        Tensor of shape `(..., num_parameters)`, float32.
+        Tensor of shape `(..., num_action_params)`, float32.
+
+    Attributes:
+        num_action_params: Parameters of the distribution of one action.
+        noise: Distribution of the noise that `sample` takes: `"gumbel"` or `"normal"`,
+            as NumPy and JAX name it.
+        noise_size: Number of draws for one action.
     """
 
-    noise: str  # the distribution of the noise that `choose` takes
+    noise: str
 
     def __init__(
         self,
-        action_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any] | dict[str, Any],
         num_outputs: int,
         units: int,
         activation: str,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.action_space = action_space
-        self.num_parameters = num_outputs
+        self.action_space = to_space(action_space)
+        self.num_action_params = num_outputs
         self.noise_size = num_outputs
+        self.units, self.activation = units, activation
         # Actions begin nearly equally likely, which explores best: Andrychowicz et
         # al., "What Matters in On-Policy Reinforcement Learning?", ICLR 2021.
         self.hidden, self.output_layer = mlp(
             units, activation, num_outputs, self.dtype_policy, gain=0.01
         )
+
+    @classmethod
+    @abc.abstractmethod
+    def count_weights(
+        cls,
+        features: int,
+        action_space: gymnasium.Space[Any],
+        units: int,
+        activation: str,
+    ) -> int:
+        """Number of weights of a head on so many features, without building it.
+
+        Raises:
+            ValueError: If the head does not fit the space.
+        """
 
     def build(self, features_shape: Any) -> None:
         self.hidden.build(features_shape)
@@ -60,42 +87,80 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         return ops.cast(self.output_layer(self.hidden(features)), "float32")
 
     @abc.abstractmethod
-    def sample(self, parameters: np.ndarray, noise: np.random.Generator) -> np.ndarray:
-        """Draws actions for parameters `(batch, num_parameters)`."""
-
-    @abc.abstractmethod
-    def mode(self, parameters: np.ndarray) -> np.ndarray:
-        """The most likely actions for parameters `(batch, num_parameters)`."""
-
-    @abc.abstractmethod
-    def choose(self, parameters: Any, noise: Any) -> Any:
-        """Draws actions inside a compiled program, from noise that is given.
+    def sample(self, action_params: Any, noise: Any) -> Any:
+        """Chooses actions from noise that is given, on tensors.
 
         Args:
-            parameters: Tensor of shape `(..., num_parameters)`.
+            action_params: Tensor of shape `(..., num_action_params)`.
             noise: Tensor of shape `(..., noise_size)`, drawn from the distribution
-                that `noise` names: "gumbel" or "normal".
+                that `self.noise` names.
 
         Returns:
-            Actions whose `log_prob` is that of the draw; `clip` makes them the
-            environment's.
+            Actions of shape `(..., *action_space.shape)` whose `log_prob` is that of
+            the draw; `clip` makes them the environment's.
         """
+
+    @abc.abstractmethod
+    def mode(self, action_params: Any) -> Any:
+        """The most likely actions, on tensors.
+
+        Args:
+            action_params: Tensor of shape `(batch, num_action_params)`.
+
+        Returns:
+            The environment's actions, of shape `(batch, *action_space.shape)`.
+        """
+
+    @abc.abstractmethod
+    def numpy_sample(
+        self, action_params: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draws actions with NumPy.
+
+        Args:
+            action_params: Array of shape `(batch, num_action_params)`.
+            rng: Source of the noise.
+
+        Returns:
+            The environment's actions, of shape `(batch, *action_space.shape)`.
+        """
+
+    @abc.abstractmethod
+    def numpy_mode(self, action_params: np.ndarray) -> np.ndarray:
+        """`mode` for NumPy arrays."""
 
     def clip(self, actions: Any) -> Any:
         """The actions in the bounds of the action space."""
         return actions
 
     @abc.abstractmethod
-    def most_likely(self, parameters: Any) -> Any:
-        """What `mode` gives, of the shape `(batch, num_parameters)`, for tensors."""
+    def log_prob(self, action_params: Any, actions: Any) -> Any:
+        """Log-probability, or log-density, of actions; differentiable.
+
+        Args:
+            action_params: Tensor of shape `(..., num_action_params)`.
+            actions: Tensor of shape `(..., *action_space.shape)`, as `sample` gives it.
+
+        Returns:
+            Tensor of shape `(...)`.
+        """
 
     @abc.abstractmethod
-    def log_prob(self, parameters: Any, actions: Any) -> Any:
-        """Log-probability (density) of actions, of shape `(...)`, differentiable."""
+    def entropy(self, action_params: Any) -> Any:
+        """Entropy in nats, of shape `(...)`; differentiable."""
 
-    @abc.abstractmethod
-    def entropy(self, parameters: Any) -> Any:
-        """Entropy in nats, of shape `(...)`, differentiable."""
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "action_space": space_to_config(self.action_space),
+            "units": self.units,
+            "activation": self.activation,
+        }
+
+
+def to_space(space: gymnasium.Space[Any] | dict[str, Any]) -> gymnasium.Space[Any]:
+    """A space, from itself or from its description in a configuration."""
+    return space_from_config(space) if isinstance(space, dict) else space
 
 
 def mlp(
@@ -112,76 +177,168 @@ def mlp(
     )
 
 
+def count_mlp(features: int, units: int, outputs: int) -> int:
+    """Number of weights of `mlp` on so many features."""
+    return (features + 1) * units + (units + 1) * outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
 class MultiDiscreteHead(ActionHead):
-    """Independent categories, the logits of all of them side by side."""
+    """Independent categories, the logits of all of them side by side.
+
+    Args:
+        action_space: A `MultiDiscrete` space of one axis that begins at 0.
+        units: Width of the hidden layer.
+        activation: Activation of the hidden layer.
+
+    Call arguments:
+        features: Tensor of shape `(..., size)`.
+
+    Returns:
+        Logits of shape `(..., sum(nvec))`, float32.
+
+    Raises:
+        ValueError: If the space is another one.
+
+    Example:
+
+    >>> head = MultiDiscreteHead(gymnasium.spaces.MultiDiscrete([3, 2]))
+    >>> logits = head(keras.ops.zeros((1, 8)))
+    >>> head.numpy_mode(keras.ops.convert_to_numpy(logits))
+    array([[0, 0]])
+    """
 
     noise = "gumbel"
 
-    def __init__(self, action_space: Any, units: int, activation: str, **kwargs: Any):
-        self.sizes = [int(n) for n in np.atleast_1d(action_space.nvec)]
+    def __init__(
+        self,
+        action_space: Any,
+        units: int = 128,
+        activation: str = "tanh",
+        **kwargs: Any,
+    ) -> None:
+        action_space = to_space(action_space)
+        self.sizes = self._sizes(action_space)
         super().__init__(action_space, sum(self.sizes), units, activation, **kwargs)
         self.splits = [int(i) for i in np.cumsum(self.sizes)[:-1]]
 
-    def sample(self, parameters: np.ndarray, noise: np.random.Generator) -> np.ndarray:
-        # The Gumbel-max trick draws from softmax(parameters).
-        return self.mode(parameters + noise.gumbel(size=parameters.shape))
+    @staticmethod
+    def _sizes(action_space: Any) -> list[int]:
+        if (
+            not isinstance(action_space, spaces.MultiDiscrete)
+            or action_space.nvec.ndim != 1
+            or action_space.start.any()
+        ):
+            raise ValueError(
+                "Expected a MultiDiscrete action space of one axis, from 0. "
+                f"Received: action_space={action_space}"
+            )
+        return [int(n) for n in action_space.nvec]
 
-    def mode(self, parameters: np.ndarray) -> np.ndarray:
-        parts = np.split(parameters, self.splits, axis=-1)
-        return np.stack([part.argmax(-1) for part in parts], axis=-1)
+    @classmethod
+    def count_weights(
+        cls, features: int, action_space: Any, units: int, activation: str
+    ) -> int:
+        return count_mlp(features, units, sum(cls._sizes(action_space)))
 
-    def choose(self, parameters: Any, noise: Any) -> Any:
-        parts = self._parts(parameters + noise)
+    def sample(self, action_params: Any, noise: Any) -> Any:
+        # The Gumbel-max trick draws from softmax(action_params).
+        parts = self._parts(action_params + noise)
         return ops.stack([ops.argmax(part, axis=-1) for part in parts], axis=-1)
 
-    def most_likely(self, parameters: Any) -> Any:
-        parts = [_first_largest(part) for part in self._parts(parameters)]
+    def mode(self, action_params: Any) -> Any:
+        parts = [_first_largest(part) for part in self._parts(action_params)]
         return ops.cast(ops.stack(parts, axis=-1), "int64")
 
-    def _parts(self, parameters: Any) -> list[Any]:
+    def numpy_sample(
+        self, action_params: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        return self.numpy_mode(action_params + rng.gumbel(size=action_params.shape))
+
+    def numpy_mode(self, action_params: np.ndarray) -> np.ndarray:
+        parts = np.split(action_params, self.splits, axis=-1)
+        return np.stack([part.argmax(-1) for part in parts], axis=-1)
+
+    def _parts(self, action_params: Any) -> list[Any]:
         ends = np.cumsum(self.sizes)
         return [
-            parameters[..., int(end) - n : int(end)]
+            action_params[..., int(end) - n : int(end)]
             for n, end in zip(self.sizes, ends, strict=True)
         ]
 
-    def log_probs(self, parameters: Any) -> list[Any]:
-        return [ops.log_softmax(part, axis=-1) for part in self._parts(parameters)]
+    def _log_softmaxes(self, action_params: Any) -> list[Any]:
+        return [ops.log_softmax(part, axis=-1) for part in self._parts(action_params)]
 
-    def log_prob(self, parameters: Any, actions: Any) -> Any:
+    def log_prob(self, action_params: Any, actions: Any) -> Any:
         actions = ops.cast(actions, "int32")
         return sum(
             ops.take_along_axis(part, actions[..., i : i + 1], axis=-1)[..., 0]
-            for i, part in enumerate(self.log_probs(parameters))
+            for i, part in enumerate(self._log_softmaxes(action_params))
         )
 
-    def entropy(self, parameters: Any) -> Any:
+    def entropy(self, action_params: Any) -> Any:
         return sum(
             -ops.sum(ops.exp(part) * part, axis=-1)
-            for part in self.log_probs(parameters)
+            for part in self._log_softmaxes(action_params)
         )
 
 
+@keras.saving.register_keras_serializable(package="keras_agalite")
 class DiscreteHead(MultiDiscreteHead):
-    """One category; actions have no trailing axis and begin at `space.start`."""
+    """One category; actions have no trailing axis and begin at `space.start`.
 
-    def __init__(self, action_space: Any, units: int, activation: str, **kwargs: Any):
-        self.start = int(action_space.start)
-        plain = spaces.MultiDiscrete([int(action_space.n)])
-        super().__init__(plain, units, activation, **kwargs)
-        self.action_space = action_space
+    Args:
+        action_space: A `Discrete` space.
+        units: Width of the hidden layer.
+        activation: Activation of the hidden layer.
 
-    def mode(self, parameters: np.ndarray) -> np.ndarray:
-        return super().mode(parameters)[..., 0] + self.start
+    Call arguments:
+        features: Tensor of shape `(..., size)`.
 
-    def choose(self, parameters: Any, noise: Any) -> Any:
-        return super().choose(parameters, noise)[..., 0] + self.start
+    Returns:
+        Logits of shape `(..., n)`, float32.
 
-    def most_likely(self, parameters: Any) -> Any:
-        return super().most_likely(parameters)[..., 0] + self.start
+    Raises:
+        ValueError: If the space is another one.
 
-    def log_prob(self, parameters: Any, actions: Any) -> Any:
-        return super().log_prob(parameters, actions[..., None] - self.start)
+    Example:
+
+    >>> head = DiscreteHead(gymnasium.spaces.Discrete(4))
+    >>> logits = head(keras.ops.zeros((1, 8)))
+    >>> head.numpy_mode(keras.ops.convert_to_numpy(logits))
+    array([0])
+    """
+
+    def __init__(
+        self,
+        action_space: Any,
+        units: int = 128,
+        activation: str = "tanh",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(action_space, units, activation, **kwargs)
+        self.start = int(self.action_space.start)
+
+    @staticmethod
+    def _sizes(action_space: Any) -> list[int]:
+        if not isinstance(action_space, spaces.Discrete):
+            raise ValueError(
+                "Expected a Discrete action space. Received: "
+                f"action_space={action_space}"
+            )
+        return [int(action_space.n)]
+
+    def sample(self, action_params: Any, noise: Any) -> Any:
+        return super().sample(action_params, noise)[..., 0] + self.start
+
+    def mode(self, action_params: Any) -> Any:
+        return super().mode(action_params)[..., 0] + self.start
+
+    def numpy_mode(self, action_params: np.ndarray) -> np.ndarray:
+        return super().numpy_mode(action_params)[..., 0] + self.start
+
+    def log_prob(self, action_params: Any, actions: Any) -> Any:
+        return super().log_prob(action_params, actions[..., None] - self.start)
 
 
 def _first_largest(x: Any) -> Any:
@@ -191,20 +348,65 @@ def _first_largest(x: Any) -> Any:
     return ops.min(index, axis=-1)
 
 
+@keras.saving.register_keras_serializable(package="keras_agalite")
 class BoxHead(ActionHead):
     """A diagonal Gaussian: the mean, and a log-deviation that no input changes.
 
     Actions for the environment are clipped to the box; `log_prob` is that of the
     action before clipping.
+
+    Args:
+        action_space: A `Box` space of floats.
+        units: Width of the hidden layer.
+        activation: Activation of the hidden layer.
+
+    Call arguments:
+        features: Tensor of shape `(..., size)`.
+
+    Returns:
+        Means, then log-deviations, of shape `(..., 2 * prod(action_space.shape))`,
+        float32.
+
+    Raises:
+        ValueError: If the space is another one.
+
+    Example:
+
+    >>> head = BoxHead(gymnasium.spaces.Box(-1.0, 1.0, (2,)))
+    >>> head(keras.ops.zeros((1, 8))).shape
+    (1, 4)
     """
 
     noise = "normal"
 
-    def __init__(self, action_space: Any, units: int, activation: str, **kwargs: Any):
-        self.size = math.prod(action_space.shape)
+    def __init__(
+        self,
+        action_space: Any,
+        units: int = 128,
+        activation: str = "tanh",
+        **kwargs: Any,
+    ) -> None:
+        action_space = to_space(action_space)
+        self.size = self._size(action_space)
         super().__init__(action_space, self.size, units, activation, **kwargs)
-        self.num_parameters = 2 * self.size
-        self.noise_size = self.size
+        self.num_action_params = 2 * self.size
+
+    @staticmethod
+    def _size(action_space: Any) -> int:
+        if not isinstance(action_space, spaces.Box) or not np.issubdtype(
+            action_space.dtype, np.floating
+        ):
+            raise ValueError(
+                f"Expected a Box of floats. Received: action_space={action_space}"
+            )
+        return math.prod(action_space.shape)
+
+    @classmethod
+    def count_weights(
+        cls, features: int, action_space: Any, units: int, activation: str
+    ) -> int:
+        size = cls._size(action_space)
+        return count_mlp(features, units, size) + size
 
     def build(self, features_shape: Any) -> None:
         super().build(features_shape)
@@ -219,24 +421,26 @@ class BoxHead(ActionHead):
             [mean, ops.broadcast_to(log_std, ops.shape(mean))], axis=-1
         )
 
-    def sample(self, parameters: np.ndarray, noise: np.random.Generator) -> np.ndarray:
-        mean, log_std = np.split(parameters, 2, axis=-1)
-        return self._clip(mean + np.exp(log_std) * noise.normal(size=mean.shape))
+    def sample(self, action_params: Any, noise: Any) -> Any:
+        mean, log_std = ops.split(action_params, 2, axis=-1)
+        return self._shaped(mean + ops.exp(log_std) * noise)
 
-    def mode(self, parameters: np.ndarray) -> np.ndarray:
-        return self._clip(np.split(parameters, 2, axis=-1)[0])
+    def mode(self, action_params: Any) -> Any:
+        return self.clip(self._shaped(ops.split(action_params, 2, axis=-1)[0]))
 
-    def _clip(self, actions: np.ndarray) -> np.ndarray:
+    def numpy_sample(
+        self, action_params: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        mean, log_std = np.split(action_params, 2, axis=-1)
+        return self._numpy_clip(mean + np.exp(log_std) * rng.normal(size=mean.shape))
+
+    def numpy_mode(self, action_params: np.ndarray) -> np.ndarray:
+        return self._numpy_clip(np.split(action_params, 2, axis=-1)[0])
+
+    def _numpy_clip(self, actions: np.ndarray) -> np.ndarray:
         space: Any = self.action_space
         actions = actions.reshape(-1, *space.shape)
         return np.clip(actions, space.low, space.high).astype(space.dtype)
-
-    def choose(self, parameters: Any, noise: Any) -> Any:
-        mean, log_std = ops.split(parameters, 2, axis=-1)
-        return self._shaped(mean + ops.exp(log_std) * noise)
-
-    def most_likely(self, parameters: Any) -> Any:
-        return self.clip(self._shaped(ops.split(parameters, 2, axis=-1)[0]))
 
     def _shaped(self, actions: Any) -> Any:
         space: Any = self.action_space
@@ -248,53 +452,35 @@ class BoxHead(ActionHead):
         clipped = ops.clip(actions, space.low, space.high)
         return ops.cast(clipped, str(space.dtype))
 
-    def log_prob(self, parameters: Any, actions: Any) -> Any:
-        mean, log_std = ops.split(parameters, 2, axis=-1)
+    def log_prob(self, action_params: Any, actions: Any) -> Any:
+        mean, log_std = ops.split(action_params, 2, axis=-1)
         actions = ops.reshape(ops.cast(actions, mean.dtype), ops.shape(mean))
         z = (actions - mean) / ops.exp(log_std)
         density = -0.5 * ops.square(z) - log_std - 0.5 * math.log(2 * math.pi)
         return ops.sum(density, axis=-1)
 
-    def entropy(self, parameters: Any) -> Any:
-        _, log_std = ops.split(parameters, 2, axis=-1)
+    def entropy(self, action_params: Any) -> Any:
+        _, log_std = ops.split(action_params, 2, axis=-1)
         return ops.sum(log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
 
-def num_outputs(action_space: gymnasium.Space[Any]) -> tuple[int, int]:
-    """Outputs of the last layer for an action space, and weights besides it.
-
-    Raises:
-        ValueError: If the space is not one of those that `action_head` takes.
-    """
-    match action_space:
-        case spaces.Discrete():
-            return int(action_space.n), 0
-        case spaces.MultiDiscrete() if (
-            action_space.nvec.ndim == 1 and not action_space.start.any()
-        ):
-            return int(action_space.nvec.sum()), 0
-        case spaces.Box() if np.issubdtype(action_space.dtype, np.floating):
-            size = math.prod(action_space.shape)
-            return size, size
-    raise ValueError(
-        "Expected an action space that is Discrete, MultiDiscrete (of one axis, from "
-        f"0) or a Box of floats. Received: action_space={action_space}"
-    )
-
-
-def action_head(
-    action_space: gymnasium.Space[Any], units: int, activation: str, **kwargs: Any
-) -> ActionHead:
-    """The head for an action space.
+def head_class(action_space: gymnasium.Space[Any]) -> type[ActionHead]:
+    """The class of the head for an action space.
 
     Raises:
         ValueError: If the space is not Discrete, MultiDiscrete (of one axis, from 0)
             or a Box of floats.
     """
-    num_outputs(action_space)  # raises if there is no head for it
-    head: Any = BoxHead
-    if isinstance(action_space, spaces.Discrete):
-        head = DiscreteHead
-    elif isinstance(action_space, spaces.MultiDiscrete):
-        head = MultiDiscreteHead
-    return head(action_space, units, activation, **kwargs)
+    match action_space:
+        case spaces.Discrete():
+            return DiscreteHead
+        case spaces.MultiDiscrete() if (
+            action_space.nvec.ndim == 1 and not action_space.start.any()
+        ):
+            return MultiDiscreteHead
+        case spaces.Box() if np.issubdtype(action_space.dtype, np.floating):
+            return BoxHead
+    raise ValueError(
+        "Expected an action space that is Discrete, MultiDiscrete (of one axis, from "
+        f"0) or a Box of floats. Received: action_space={action_space}"
+    )

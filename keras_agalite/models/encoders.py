@@ -1,6 +1,7 @@
 """Encoders: observations of one time step to features."""
 
 import abc
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,13 +21,17 @@ from keras_agalite.models.spaces import (
 from keras_agalite.ops._backend import convolution
 
 
-class Encoder(keras.layers.Layer):
+class Encoder(keras.layers.Layer, abc.ABC):
     """Base of the encoders.
 
     An encoder knows its observation space, so a policy can be built, saved and
     tried without an environment. Discrete parts become one-hot vectors, uint8 parts
     are divided by 255, and the parts of a Dict are concatenated in the order of
     their sorted names.
+
+    A subclass calls this constructor, sets `output_size` to `count_features(...)` and
+    builds its weights in `build`. With a `short_name` and `count_weights`,
+    `keras_agalite.register` lets presets and recipes use it.
 
     Args:
         observation_space: A gymnasium space: Box, Discrete, MultiBinary,
@@ -40,7 +45,13 @@ class Encoder(keras.layers.Layer):
 
     Raises:
         ValueError: If the space is not supported.
+
+    Attributes:
+        short_name: Name in recipes.
+        output_size: Width of the features.
     """
+
+    short_name: str
 
     def __init__(
         self, observation_space: gymnasium.Space[Any] | dict[str, Any], **kwargs: Any
@@ -51,8 +62,25 @@ class Encoder(keras.layers.Layer):
             observation_space = space_from_config(observation_space)
         self.observation_space = observation_space
         self.parts = list(leaves(observation_space))
-        self.images = [part for part in self.parts if is_image(part[1])]
         self.output_size = 0
+
+    @classmethod
+    @abc.abstractmethod
+    def count_features(
+        cls, observation_space: gymnasium.Space[Any], **config: Any
+    ) -> int:
+        """`output_size` of an encoder with these arguments, without making it."""
+
+    @classmethod
+    @abc.abstractmethod
+    def count_weights(
+        cls, observation_space: gymnasium.Space[Any], **config: Any
+    ) -> int:
+        """Number of weights of an encoder with these arguments, without making it.
+
+        Raises:
+            ValueError: If there is no such encoder.
+        """
 
     def features(self, observation: Any, skip_images: bool = False) -> Any:
         """All parts (all but images) as one tensor `(n, size)`, or None."""
@@ -64,6 +92,7 @@ class Encoder(keras.layers.Layer):
         return ops.concatenate(features, axis=-1) if features else None
 
     def dense(self, units: int, activation: str) -> keras.layers.Dense:
+        """A dense layer as the encoders use it, with an orthogonal kernel."""
         return keras.layers.Dense(
             units, activation, kernel_initializer=orthogonal(), dtype=self.dtype_policy
         )
@@ -87,10 +116,29 @@ class MLPEncoder(Encoder):
     AGaLiTe embeds its own input, so the paper's policies for vectors use none.
 
     Args:
-        observation_space: See `Encoder`.
+        observation_space: A gymnasium space: Box, Discrete, MultiBinary,
+            MultiDiscrete, or a Dict of them.
         units: Widths of the layers.
         activation: Activation of the layers.
+
+    Call arguments:
+        observation: Tensor of shape `(n, *space.shape)`, or a dict of them.
+
+    Returns:
+        Tensor of shape `(n, units[-1])`, or `(n, size of the observation)` with
+        `units=()`.
+
+    Raises:
+        ValueError: If the space is not supported.
+
+    Example:
+
+    >>> encoder = MLPEncoder(gymnasium.spaces.Discrete(5), units=(16,))
+    >>> encoder(np.array([0, 4])).shape
+    (2, 16)
     """
+
+    short_name = "mlp"
 
     def __init__(
         self,
@@ -103,8 +151,23 @@ class MLPEncoder(Encoder):
         self.units = tuple(units)
         self.activation = activation
         self.layers = [self.dense(n, activation) for n in self.units]
-        self.input_size = sum(feature_size(space) for _, space in self.parts)
-        self.output_size = self.units[-1] if self.units else self.input_size
+        self.input_size = _size(self.observation_space)
+        self.output_size = self.count_features(
+            self.observation_space, self.units, activation
+        )
+
+    @classmethod
+    def count_features(
+        cls, observation_space: Any, units: Sequence[int], activation: str
+    ) -> int:
+        return units[-1] if units else _size(observation_space)
+
+    @classmethod
+    def count_weights(
+        cls, observation_space: Any, units: Sequence[int], activation: str
+    ) -> int:
+        sizes = [_size(observation_space), *units]
+        return sum((n + 1) * m for n, m in zip(sizes, units, strict=False))
 
     def build(self, observation_shape: Any = None) -> None:
         size = self.input_size
@@ -126,62 +189,8 @@ class MLPEncoder(Encoder):
         }
 
 
-@keras.saving.register_keras_serializable(package="keras_agalite")
-class GridEncoder(Encoder):
-    """A dense layer over a grid of categories, such as MiniGrid's observation.
-
-    A uint8 grid of shape `(height, width, channels)` holds one category a channel,
-    not a brightness: each becomes a one-hot vector. Other parts are appended.
-
-    Args:
-        observation_space: See `Encoder`; it must hold exactly one uint8 grid.
-        categories: Number of categories of each channel; MiniGrid has 11 objects, 6
-            colours and 4 states (a larger number counts as the last).
-        units: Width of the dense layer.
-    """
-
-    def __init__(
-        self,
-        observation_space: Any,
-        categories: Sequence[int] = (11, 6, 4),
-        units: int = 128,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(observation_space, **kwargs)
-        self.categories, self.units = tuple(categories), units
-        shapes = [space.shape for _, space in self.images]
-        if len(shapes) != 1 or shapes[0][-1] != len(self.categories):
-            raise ValueError(
-                "GridEncoder expects exactly one uint8 grid in the observation space, "
-                f"with one channel for each of categories={self.categories}. "
-                f"Received: observation_space={self.observation_space}"
-            )
-        self.grid_path, grid = self.images[0]
-        self.flat_size = grid.shape[0] * grid.shape[1] * sum(self.categories)
-        others = [space for _, space in self.parts if not is_image(space)]
-        self.output_size = units + sum(feature_size(space) for space in others)
-        self.output_layer = self.dense(units, "relu")
-
-    def build(self, observation_shape: Any = None) -> None:
-        self.output_layer.build((None, self.flat_size))
-
-    def call(self, observation: Any) -> Any:
-        grid = ops.cast(pick(observation, self.grid_path), "int32")
-        codes = [
-            ops.one_hot(ops.minimum(grid[..., i], n - 1), n, dtype=self.compute_dtype)
-            for i, n in enumerate(self.categories)
-        ]
-        flat = ops.reshape(ops.concatenate(codes, axis=-1), (-1, self.flat_size))
-        x = self.output_layer(flat)
-        others = self.features(observation, skip_images=True)
-        return x if others is None else ops.concatenate([x, others], axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "categories": list(self.categories),
-            "units": self.units,
-        }
+def _size(observation_space: Any) -> int:
+    return sum(feature_size(space) for _, space in leaves(observation_space))
 
 
 class ImageEncoder(Encoder, abc.ABC):
@@ -189,49 +198,110 @@ class ImageEncoder(Encoder, abc.ABC):
 
     The image goes through `trunk` and a dense layer; the features of the other
     parts (a previous action, a previous reward) are appended.
+
+    Args:
+        observation_space: A gymnasium space that is, or holds, exactly one uint8 Box
+            of shape `(height, width, channels)`.
+        units: Width of the dense layer after the trunk.
+
+    Call arguments:
+        observation: Tensor of shape `(n, height, width, channels)`, or a dict of
+            tensors.
+
+    Returns:
+        Tensor of shape `(n, units + size of the other parts)`.
+
+    Raises:
+        ValueError: If the space does not hold exactly one image, or one that is too
+            small.
     """
 
-    def __init__(self, observation_space: Any, units: int = 256, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        observation_space: Any,
+        units: int,
+        trunk_config: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(observation_space, **kwargs)
-        if len(self.images) != 1:
-            raise ValueError(
-                f"{type(self).__name__} expects exactly one uint8 image of shape "
-                "(height, width, channels) in the observation space. Received: "
-                f"observation_space={self.observation_space}"
-            )
         self.units = units
-        self.image_path, self.image_space = self.images[0]
-        others = [space for _, space in self.parts if not is_image(space)]
-        self.output_size = units + sum(feature_size(space) for space in others)
+        self.image_path, self.image_space = self._image(self.observation_space)
+        _, trunk = self._count_trunk(self.observation_space, **trunk_config or {})
+        self.flat_size = math.prod(trunk)
+        self.output_size = self.count_features(self.observation_space, units)
         self.output_layer = self.dense(units, "relu")
 
+    @classmethod
+    def _image(cls, observation_space: Any) -> tuple[tuple[str, ...], Any]:
+        images = [part for part in leaves(observation_space) if is_image(part[1])]
+        if len(images) != 1:
+            raise ValueError(
+                f"{cls.__name__} expects exactly one uint8 image of shape "
+                "(height, width, channels) in the observation space. Received: "
+                f"observation_space={observation_space}"
+            )
+        path, space = images[0]
+        return path, space
+
+    @classmethod
+    def _count_trunk(
+        cls, observation_space: Any, **config: Any
+    ) -> tuple[int, tuple[int, ...]]:
+        _, image = cls._image(observation_space)
+        try:
+            return cls.count_trunk(image.shape, **config)
+        except ValueError as error:
+            raise ValueError(
+                f"{cls.__name__} {error}. Received: "
+                f"observation_space={observation_space}"
+            ) from error
+
+    @classmethod
     @abc.abstractmethod
-    def trunk(self, x: Any) -> Any:
-        """The image's features, `(n, height, width, channels)`, of whatever size."""
+    def count_trunk(
+        cls, image_shape: tuple[int, ...], **config: Any
+    ) -> tuple[int, tuple[int, ...]]:
+        """Number of weights of the trunk, and the shape of what it gives.
+
+        Raises:
+            ValueError: With what the encoder expects, if the image does not fit.
+        """
+
+    @classmethod
+    def count_features(cls, observation_space: Any, units: int, **config: Any) -> int:
+        parts = [space for _, space in leaves(observation_space)]
+        return units + sum(
+            feature_size(space) for space in parts if not is_image(space)
+        )
+
+    @classmethod
+    def count_weights(cls, observation_space: Any, units: int, **config: Any) -> int:
+        weights, trunk = cls._count_trunk(observation_space, **config)
+        return weights + (math.prod(trunk) + 1) * units
 
     @abc.abstractmethod
-    def build_trunk(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Builds the layers of the trunk; returns the shape of what it gives."""
+    def trunk(self, image: Any) -> Any:
+        """Features `(n, height, width, channels)` of uint8 images, of any size."""
+
+    def build_trunk(self, image_shape: tuple[Any, ...]) -> None:
+        """Builds the layers of the trunk for images `(None, height, width, ...)`."""
 
     def build(self, observation_shape: Any = None) -> None:
-        _, *shape = self.build_trunk((None, *self.image_space.shape))
-        if min(shape) < 1:
-            raise ValueError(
-                f"{type(self).__name__} needs a larger image. Received: "
-                f"observation_space={self.observation_space}"
-            )
-        height, width, channels = shape
-        self.output_layer.build((None, height * width * channels))
-        self.flat_size = height * width * channels
+        self.build_trunk((None, *self.image_space.shape))
+        self.output_layer.build((None, self.flat_size))
 
     def call(self, observation: Any) -> Any:
-        image = ops.cast(pick(observation, self.image_path), self.compute_dtype)
-        x = ops.reshape(self.trunk(image / 255.0), (-1, self.flat_size))
-        x = self.output_layer(x)
+        x = self.trunk(pick(observation, self.image_path))
+        x = self.output_layer(ops.reshape(x, (-1, self.flat_size)))
         others = self.features(observation, skip_images=True)
         return x if others is None else ops.concatenate([x, others], axis=-1)
 
+    def scale(self, image: Any) -> Any:
+        """Brightnesses from 0 to 1, in the compute dtype."""
+        return ops.cast(image, self.compute_dtype) / 255.0
+
     def conv(self, filters: int, size: int, strides: int = 1, **kwargs: Any) -> Any:
+        """A convolution as the encoders use it, with an orthogonal kernel."""
         return keras.layers.Conv2D(
             filters,
             size,
@@ -246,6 +316,72 @@ class ImageEncoder(Encoder, abc.ABC):
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
+class GridEncoder(ImageEncoder):
+    """A dense layer over a grid of categories, such as MiniGrid's observation.
+
+    A uint8 grid of shape `(height, width, channels)` holds one category a channel,
+    not a brightness: each becomes a one-hot vector. Other parts are appended.
+
+    Args:
+        observation_space: A gymnasium space that is, or holds, exactly one uint8 grid.
+        categories: Number of categories of each channel; MiniGrid has 11 objects, 6
+            colours and 4 states (a larger number counts as the last).
+        units: Width of the dense layer.
+
+    Call arguments:
+        observation: Tensor of shape `(n, height, width, channels)`, or a dict of
+            tensors.
+
+    Returns:
+        Tensor of shape `(n, units + size of the other parts)`.
+
+    Raises:
+        ValueError: If the space does not hold exactly one grid, or one with another
+            number of channels than of `categories`.
+
+    Example:
+
+    >>> space = gymnasium.spaces.Box(0, 255, (7, 7, 3), np.uint8)
+    >>> encoder = GridEncoder(space, units=64)
+    >>> encoder(space.sample()[None]).shape
+    (1, 64)
+    """
+
+    short_name = "grid"
+
+    def __init__(
+        self,
+        observation_space: Any,
+        categories: Sequence[int] = (11, 6, 4),
+        units: int = 128,
+        **kwargs: Any,
+    ) -> None:
+        self.categories = tuple(categories)
+        trunk_config = {"categories": self.categories}
+        super().__init__(observation_space, units, trunk_config, **kwargs)
+
+    @classmethod
+    def count_trunk(
+        cls, image_shape: tuple[int, ...], categories: Sequence[int]
+    ) -> tuple[int, tuple[int, ...]]:
+        height, width, channels = image_shape
+        if channels != len(categories):
+            raise ValueError(f"expects one channel for each of categories={categories}")
+        return 0, (height, width, sum(categories))
+
+    def trunk(self, image: Any) -> Any:
+        grid = ops.cast(image, "int32")
+        codes = [
+            ops.one_hot(ops.minimum(grid[..., i], n - 1), n, dtype=self.compute_dtype)
+            for i, n in enumerate(self.categories)
+        ]
+        return ops.concatenate(codes, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "categories": list(self.categories)}
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
 class ConvEncoder(ImageEncoder):
     """Three convolutions: 32, 64 and 64 filters, 8/4, 4/2 and 3/1.
 
@@ -253,36 +389,66 @@ class ConvEncoder(ImageEncoder):
     2015; also the paper's encoder for Mystery Path. The smallest image is 36 x 36.
 
     Args:
-        observation_space: See `Encoder`; it must hold exactly one image.
+        observation_space: A gymnasium space that is, or holds, exactly one uint8 Box
+            of shape `(height, width, channels)`.
         units: Width of the dense layer after the convolutions.
+
+    Call arguments:
+        observation: Tensor of shape `(n, height, width, channels)`, or a dict of
+            tensors.
+
+    Returns:
+        Tensor of shape `(n, units + size of the other parts)`.
+
+    Raises:
+        ValueError: If the space does not hold exactly one image, or a smaller one.
+
+    Example:
+
+    >>> space = gymnasium.spaces.Box(0, 255, (84, 84, 3), np.uint8)
+    >>> encoder = ConvEncoder(space)
+    >>> encoder(space.sample()[None]).shape
+    (1, 256)
     """
+
+    short_name = "conv"
 
     def __init__(self, observation_space: Any, units: int = 256, **kwargs: Any) -> None:
         super().__init__(observation_space, units, **kwargs)
         self.convolutions = [
-            self.conv(32, 8, 4, activation="relu"),
-            self.conv(64, 4, 2, activation="relu"),
-            self.conv(64, 3, 1, activation="relu"),
+            self.conv(filters, size, strides, activation="relu")
+            for filters, size, strides in _CONVOLUTIONS
         ]
 
-    def build_trunk(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        if min(shape[1:3]) < 36:
-            raise ValueError(
-                "ConvEncoder needs an image of at least 36 x 36 pixels. Received: "
-                f"observation_space={self.observation_space}"
-            )
-        for layer in self.convolutions:
-            layer.build(shape)
-            shape = layer.compute_output_shape(shape)
-        return shape
+    @classmethod
+    def count_trunk(cls, image_shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+        height, width, channels = image_shape
+        if min(height, width) < 36:
+            raise ValueError("needs an image of at least 36 x 36 pixels")
+        weights = 0
+        for filters, size, strides in _CONVOLUTIONS:
+            weights += (size * size * channels + 1) * filters
+            height, width = ((n - size) // strides + 1 for n in (height, width))
+            channels = filters
+        return weights, (height, width, channels)
 
-    def trunk(self, x: Any) -> Any:
+    def build_trunk(self, image_shape: tuple[Any, ...]) -> None:
+        for layer in self.convolutions:
+            layer.build(image_shape)
+            image_shape = layer.compute_output_shape(image_shape)
+
+    def trunk(self, image: Any) -> Any:
+        x = self.scale(image)
         for layer in self.convolutions:
             kernel, bias = (
                 ops.cast(w, self.compute_dtype) for w in (layer.kernel, layer.bias)
             )
             x = ops.relu(convolution(x, kernel, layer.strides[0]) + bias)
         return x
+
+
+# Filters, size and strides.
+_CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -293,10 +459,30 @@ class ResNetEncoder(ImageEncoder):
     Actor-Learner Architectures", ICML 2018, figure 3.
 
     Args:
-        observation_space: See `Encoder`; it must hold exactly one image.
+        observation_space: A gymnasium space that is, or holds, exactly one uint8 Box
+            of shape `(height, width, channels)`.
         units: Width of the dense layer after the convolutions.
         filters: Filters of each section.
+
+    Call arguments:
+        observation: Tensor of shape `(n, height, width, channels)`, or a dict of
+            tensors.
+
+    Returns:
+        Tensor of shape `(n, units + size of the other parts)`.
+
+    Raises:
+        ValueError: If the space does not hold exactly one image.
+
+    Example:
+
+    >>> space = gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    >>> encoder = ResNetEncoder(space, units=128)
+    >>> encoder(space.sample()[None]).shape
+    (1, 128)
     """
+
+    short_name = "resnet"
 
     def __init__(
         self,
@@ -305,23 +491,34 @@ class ResNetEncoder(ImageEncoder):
         filters: Sequence[int] = (16, 32, 32),
         **kwargs: Any,
     ) -> None:
-        super().__init__(observation_space, units, **kwargs)
         self.filters = tuple(filters)
+        trunk_config = {"filters": self.filters}
+        super().__init__(observation_space, units, trunk_config, **kwargs)
         self.entries = [self.conv(n, 3, padding="same") for n in self.filters]
         self.residuals = [
             self.conv(n, 3, padding="same") for n in self.filters for _ in range(4)
         ]
 
-    def build_trunk(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        for i, entry in enumerate(self.entries):
-            entry.build(shape)
-            shape = entry.compute_output_shape(shape)
-            shape = (shape[0], -(-shape[1] // 2), -(-shape[2] // 2), shape[3])
-            for layer in self.residuals[4 * i : 4 * i + 4]:
-                layer.build(shape)
-        return shape
+    @classmethod
+    def count_trunk(
+        cls, image_shape: tuple[int, ...], filters: Sequence[int]
+    ) -> tuple[int, tuple[int, ...]]:
+        weights, (height, width, channels) = 0, image_shape
+        for n in filters:
+            weights += (9 * channels + 1) * n + 4 * (9 * n + 1) * n
+            height, width, channels = -(-height // 2), -(-width // 2), n
+        return weights, (height, width, channels)
 
-    def trunk(self, x: Any) -> Any:
+    def build_trunk(self, image_shape: tuple[Any, ...]) -> None:
+        *size, channels = image_shape
+        for i, entry in enumerate(self.entries):
+            entry.build((*size, channels))
+            channels = entry.filters
+            for layer in self.residuals[4 * i : 4 * i + 4]:
+                layer.build((*size, channels))
+
+    def trunk(self, image: Any) -> Any:
+        x = self.scale(image)
         for i, entry in enumerate(self.entries):
             x = ops.max_pool(entry(x), 3, 2, padding="same")
             for j in (4 * i, 4 * i + 2):

@@ -11,7 +11,7 @@ from keras import ops, tree
 
 from keras_agalite.layers import MemoryRNN
 from keras_agalite.models.acting import compile_step
-from keras_agalite.models.action_heads import action_head, mlp
+from keras_agalite.models.action_heads import head_class, mlp
 from keras_agalite.models.encoders import Encoder, pick
 from keras_agalite.models.spaces import leaves, space_from_config, space_to_config
 
@@ -96,7 +96,7 @@ class MemoryPolicy(keras.Model):
         self.head_units = head_units
         self.head_activation = head_activation
         dtype = memory.dtype_policy
-        self.actor = action_head(
+        self.actor = head_class(action_space)(
             action_space, head_units, head_activation, dtype=dtype, name="actor"
         )
         self.critic_hidden, self.critic_output = mlp(
@@ -194,10 +194,10 @@ class MemoryPolicy(keras.Model):
         """
         logits, _, state = self.step(observation, state, start)
         if deterministic:
-            return self.actor.mode(logits), state
+            return self.actor.numpy_mode(logits), state
         # default_rng lets a Generator pass through as it is.
         noise = self._noise if seed is None else np.random.default_rng(seed)
-        return self.actor.sample(logits, noise), state
+        return self.actor.numpy_sample(logits, noise), state
 
     def step(
         self, observation: Any, state: Any, start: Any = None
@@ -302,6 +302,45 @@ class MemoryPolicy(keras.Model):
         from keras_agalite.models.presets import load_preset
 
         return load_preset(preset)
+
+    def export(
+        self,
+        filepath: str | Path,
+        format: str = "onnx",
+        python: str | Path | None = None,
+    ) -> Path:
+        """Writes the policy as a program of one step that runs without Keras.
+
+        The program takes the observation, `start` and the state, and gives the most
+        likely action, the parameters of the action distribution, the value and the
+        next state. Another process writes it, on the backend that owns the format:
+        PyTorch for ONNX and `.pt2`, TensorFlow for SavedModel and LiteRT.
+
+        Args:
+            filepath: The folder to write, with the program and `export.json`, which
+                names its inputs and outputs.
+            format: `"onnx"`, `"pt2"`, `"saved_model"` or `"litert"`.
+            python: The interpreter of that process, if not this one: of an
+                environment with this package and the backend that owns the format.
+
+        Returns:
+            The path of the program.
+
+        Raises:
+            ValueError: If the format is unknown, the path exists, or the policy is not
+                float32 or has parts that a preset cannot hold.
+            ImportError: If the packages that the format needs are not installed.
+            ChildProcessError: If the process failed otherwise.
+
+        Example:
+
+        >>> policy = MemoryPolicy.from_preset("tmaze_10")
+        >>> policy.export("tmaze_10_onnx")
+        PosixPath('tmaze_10_onnx/policy.onnx')
+        """
+        from keras_agalite.export import export_policy
+
+        return export_policy(self, filepath, format, python)
 
     def get_config(self) -> dict[str, Any]:
         return {

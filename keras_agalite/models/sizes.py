@@ -7,7 +7,7 @@ file which asks for the impossible costs nothing.
 from collections.abc import Callable
 from typing import Any
 
-from keras_agalite.models.action_heads import num_outputs
+from keras_agalite.models.action_heads import head_class
 from keras_agalite.models.spaces import (
     feature_size,
     is_image,
@@ -23,9 +23,11 @@ def count_parameters(config: dict[str, Any]) -> int:
     memory_weights, width = _MEMORIES[memory["class"]](features, **memory["config"])
     units = config["head_units"]
     action_space = space_from_config(config["action_space"])
-    outputs, extra = num_outputs(action_space)
-    heads = 2 * _dense(width, units) + _dense(units, outputs) + _dense(units, 1)
-    return size + memory_weights + heads + extra
+    activation = config["head_activation"]
+    actor = head_class(action_space).count_weights(
+        width, action_space, units, activation
+    )
+    return size + memory_weights + actor + _dense(width, units) + _dense(units, 1)
 
 
 def _dense(inputs: int, units: int) -> int:

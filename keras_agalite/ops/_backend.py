@@ -1,4 +1,8 @@
-"""The one place where the library asks which backend runs."""
+"""The mathematics that differs by backend; `_jax`, `_tensorflow` and `_torch` hold it.
+
+Below the layers, nothing else asks which backend runs. Above them, the compiled
+acting step and the export do.
+"""
 
 import importlib
 from collections.abc import Callable, Sequence

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_agalite.ops import _backend
-from keras_agalite.ops.gated_linear_attention import at_least_float32
+from keras_agalite.ops.precision import at_least_float32
 
 
 def memory_scan(

@@ -20,17 +20,9 @@ import numpy as np
 from keras import ops
 
 from keras_agalite.ops import _backend
+from keras_agalite.ops.precision import at_least_float32, largest_count
 
 EPSILON = 1e-5
-
-# Integers up to 2**bits are exact.
-_EXACT_BITS = {"float16": 11, "bfloat16": 8}
-
-
-def at_least_float32(dtype: Any) -> str:
-    """float64 for float64, else float32 (`keras.backend.result_type` may lower)."""
-    standard = keras.backend.standardize_dtype(dtype)
-    return standard if standard == "float64" else "float32"
 
 
 def oscillators(r: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,11 +76,6 @@ def pack_agalite_state(keys: Any, values: Any, clock: Any) -> Any:
         ],
         axis=1,
     )
-
-
-def largest_count(dtype: Any) -> int:
-    """Up to where `dtype` counts exactly; float64 counts as far as float32."""
-    return 2 ** _EXACT_BITS.get(keras.backend.standardize_dtype(dtype), 24)
 
 
 def clock_modulus(r: int, dtype: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_agalite.ops.gated_linear_attention import at_least_float32
+from keras_agalite.ops.precision import at_least_float32
 
 # As good as minus infinity, and a gradient through it is zero instead of NaN.
 HIDDEN = -1e30

@@ -5,88 +5,228 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_agalite.environments.registry import resolve
 from keras_agalite.models import MemoryPolicy, presets
 from keras_agalite.models.sizes import count_parameters
-from keras_agalite.zoo import architectures
-from keras_agalite.zoo.architectures import MEMORY_NAMES, Architecture
-
-MAZE_SIZES = ("9x9", "11x11", "13x13", "15x15")
-MYSTERY_PATHS = ("grid", "continuous")
-CRAFTAX = ("symbolic", "classic")
-MINIGRID_SIZES = (7, 9, 11, 13, 17)
+from keras_agalite.zoo import specs
+from keras_agalite.zoo.specs import CLASSES as _CLASSES
+from keras_agalite.zoo.specs import MEMORY_NAMES, PolicySpec
 
 Weights = str | Path | None
-
-_ARGUMENTS = """
-    Args:
-        {argument}memory: `"agalite"`, `"galite"`, `"gtrxl"`, `"shm"`, `"ffm"`,
-            `"gated_delta_net"`, `"lru"`, `"mingru"`, `"gru"`, `"lstm"` or
-            `"memoryless"`, at about the same number of weights.
-        weights: `"auto"`: released weights if there are any, else fresh ones and a
-            warning that says so. `"pretrained"`: released weights, or an error. None:
-            fresh weights. Else a preset's folder or address, or a weights file.
-
-    Returns:
-        A `MemoryPolicy`.
-
-    Raises:
-        ValueError: If an argument is none of these, nothing is released for
-            `"pretrained"`, or the weights do not fit.
-    """
 
 
 def tmaze_policy(
     corridor_length: int = 10, memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
-    """A policy for `keras_agalite/TMaze-v0`, with six distractors."""
+    """A policy for `keras_agalite/TMaze-v0`, with six distractors.
+
+    Args:
+        corridor_length: Number of positions of the corridor, at least 2.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = tmaze_policy(10)
+    >>> policy.action_space
+    Discrete(4)
+    """
     _check_length("corridor_length", corridor_length, 2)
-    return _policy(architectures.tmaze(corridor_length), memory, weights)
+    return _policy(specs.tmaze(corridor_length), memory, weights)
 
 
 def memory_chain_policy(
     memory_length: int = 100, memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
-    """A policy for MemoryChain of bsuite, in gymnax's form, with one bit."""
+    """A policy for MemoryChain of bsuite, in gymnax's form, with one bit.
+
+    Args:
+        memory_length: Steps between the bit and the answer, at least 1.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = memory_chain_policy(100)
+    >>> policy.observation_space.shape
+    (3,)
+    """
     _check_length("memory_length", memory_length, 1)
-    return _policy(architectures.memory_chain(memory_length), memory, weights)
+    return _policy(specs.memory_chain(memory_length), memory, weights)
 
 
 def memory_maze_policy(
     size: str = "9x9", memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
-    """A policy for Memory Maze, which sees the image alone."""
-    _check("size", size, MAZE_SIZES)
-    return _policy(architectures.memory_maze(size), memory, weights)
+    """A policy for Memory Maze, which sees the image alone.
+
+    Args:
+        size: Size of the maze: `"9x9"`, `"11x11"`, `"13x13"` or `"15x15"`.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = memory_maze_policy("9x9")
+    >>> observation = policy.sample_observation(1, seed=0)
+    >>> action, state = policy.act(observation, deterministic=True)
+    """
+    _check("size", size, specs.MAZE_SIZES)
+    return _policy(specs.memory_maze(size), memory, weights)
 
 
 def mystery_path_policy(
     variant: str = "grid", memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
-    """A policy for Mystery Path of memory-gym."""
-    _check("variant", variant, MYSTERY_PATHS)
-    return _policy(architectures.mystery_path(variant), memory, weights)
+    """A policy for Mystery Path of memory-gym.
+
+    Args:
+        variant: `"grid"`, with 4 actions, or `"continuous"`, with 3 x 3.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = mystery_path_policy("continuous", weights=None)
+    >>> policy.action_space
+    MultiDiscrete([3 3])
+    """
+    _check("variant", variant, specs.VARIANTS)
+    return _policy(specs.mystery_path(variant), memory, weights)
 
 
 def mortar_mayhem_policy(
     variant: str = "grid", memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
-    """A policy for Mortar Mayhem of memory-gym."""
-    _check("variant", variant, MYSTERY_PATHS)
-    return _policy(architectures.mortar_mayhem(variant), memory, weights)
+    """A policy for Mortar Mayhem of memory-gym.
+
+    Args:
+        variant: `"grid"`, with 4 actions, or `"continuous"`, with 3 x 3.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = mortar_mayhem_policy(memory="gru", weights=None)
+    """
+    _check("variant", variant, specs.VARIANTS)
+    return _policy(specs.mortar_mayhem(variant), memory, weights)
 
 
 def searing_spotlights_policy(
     memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
-    """A policy for Searing Spotlights of memory-gym."""
-    return _policy(architectures.searing_spotlights(), memory, weights)
+    """A policy for Searing Spotlights of memory-gym.
+
+    Args:
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = searing_spotlights_policy(weights=None)
+    """
+    return _policy(specs.searing_spotlights(), memory, weights)
 
 
 def vizdoom_two_colors_policy(
     memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
-    """A policy for Two Colors in ViZDoom."""
-    return _policy(architectures.vizdoom_two_colors(), memory, weights)
+    """A policy for Two Colors in ViZDoom.
+
+    Args:
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = vizdoom_two_colors_policy(weights=None)
+    """
+    return _policy(specs.vizdoom_two_colors(), memory, weights)
 
 
 def popgym_policy(
@@ -94,41 +234,98 @@ def popgym_policy(
     memory: str = "agalite",
     weights: Weights = "auto",
 ) -> MemoryPolicy:
-    """A policy for a task of POPGym."""
-    _check("task", task, architectures.popgym_tasks())
-    return _policy(architectures.popgym(task), memory, weights)
+    """A policy for a task of POPGym.
+
+    Args:
+        task: POPGym's name of the task, such as `"RepeatPreviousEasy"`.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = popgym_policy("CountRecallHard", weights=None)
+    >>> policy.action_space
+    Discrete(17)
+    """
+    _check("task", task, specs.popgym_tasks())
+    return _policy(specs.popgym(task), memory, weights)
 
 
 def craftax_policy(
     variant: str = "symbolic", memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
-    """A policy for Craftax with symbolic observations."""
-    _check("variant", variant, CRAFTAX)
-    return _policy(architectures.craftax(variant), memory, weights)
+    """A policy for Craftax with symbolic observations.
+
+    Args:
+        variant: `"symbolic"` for Craftax, `"classic"` for Craftax-Classic.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = craftax_policy("classic", weights=None)
+    >>> policy.action_space
+    Discrete(17)
+    """
+    _check("variant", variant, specs.CRAFTAX)
+    return _policy(specs.craftax(variant), memory, weights)
 
 
 def minigrid_memory_policy(
-    size: int = 11, memory: str = "agalite", weights: Weights = "auto"
+    size: int | str = 11, memory: str = "agalite", weights: Weights = "auto"
 ) -> MemoryPolicy:
-    """A policy for MiniGrid-Memory."""
-    _check("size", size, MINIGRID_SIZES)
-    return _policy(architectures.minigrid_memory(size), memory, weights)
+    """A policy for MiniGrid-Memory.
 
+    Args:
+        size: 7, 9, 11 or 13; `"13_random"` or `"17_random"` for corridors of random
+            length.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
 
-for _function, _argument in (
-    (tmaze_policy, "corridor_length: Number of positions of the corridor."),
-    (memory_chain_policy, "memory_length: Steps between the bit and the answer."),
-    (searing_spotlights_policy, ""),
-    (vizdoom_two_colors_policy, ""),
-    (memory_maze_policy, 'size: `"9x9"`, `"11x11"`, `"13x13"` or `"15x15"`.'),
-    (mystery_path_policy, 'variant: `"grid"` or `"continuous"`.'),
-    (mortar_mayhem_policy, 'variant: `"grid"` or `"continuous"`.'),
-    (popgym_policy, 'task: POPGym\'s name, such as `"RepeatPreviousEasy"`.'),
-    (craftax_policy, 'variant: `"symbolic"` or `"classic"`.'),
-    (minigrid_memory_policy, "size: 7, 9, 11, 13 or 17."),
-):
-    _argument = f"{_argument}\n        " if _argument else ""
-    _function.__doc__ = f"{_function.__doc__}\n{_ARGUMENTS.format(argument=_argument)}"
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = minigrid_memory_policy(11)
+    >>> policy.observation_space.shape
+    (7, 7, 3)
+    """
+    _check("size", size, specs.MINIGRID_SIZES)
+    return _policy(specs.minigrid_memory(size), memory, weights)
 
 
 class PolicyInfo(NamedTuple):
@@ -136,39 +333,48 @@ class PolicyInfo(NamedTuple):
 
     Attributes:
         name: Name of the policy; `MemoryPolicy.from_preset(name)` loads a released one.
-        environment: Gymnasium id, or short name.
-        memory: Name of the memory.
-        parameters: Number of weights.
-        score: What its evaluation measured, such as `{"success_rate": 1.0}`; None if
-            no weights are released.
+        memory: Short name of its memory.
+        environment: Name of its environment, for `keras_agalite.environments.make`.
+        environment_arguments: Keyword arguments for `make`.
+        previous_action_reward: Whether the environment is to be wrapped in
+            `keras_agalite.environments.PreviousActionReward`.
+        num_weights: Number of weights.
+        score: What its evaluation in this environment measured, such as
+            `{"success_rate": 1.0, "mean_return": 3.1}`; None if no weights are
+            released.
     """
 
     name: str
-    environment: str
     memory: str
-    parameters: int
+    environment: str
+    environment_arguments: dict[str, Any]
+    previous_action_reward: bool
+    num_weights: int
     score: dict[str, float] | None
 
 
 def list_policies() -> list[PolicyInfo]:
-    """All policies of the zoo: the released ones, and those one can train."""
+    """Lists the policies of the zoo: released ones first, then those without weights.
+
+    Of the policies with a length in their names (T-Maze, MemoryChain), one without
+    weights is listed at most.
+
+    Returns:
+        A list of `PolicyInfo`.
+
+    Example:
+
+    >>> info = list_policies()[0]
+    >>> env = keras_agalite.environments.make(
+    ...     info.environment, **info.environment_arguments
+    ... )
+    >>> policy = keras_agalite.MemoryPolicy.from_preset(info.name)
+    """
     released = {name: _released_info(name) for name in presets.released_presets()}
-    known = [
-        architectures.tmaze(10),
-        architectures.memory_chain(100),
-        *map(architectures.memory_maze, MAZE_SIZES),
-        *map(architectures.mystery_path, MYSTERY_PATHS),
-        *map(architectures.mortar_mayhem, MYSTERY_PATHS),
-        architectures.searing_spotlights(),
-        architectures.vizdoom_two_colors(),
-        *map(architectures.craftax, CRAFTAX),
-        *map(architectures.minigrid_memory, MINIGRID_SIZES),
-        *map(architectures.popgym, architectures.popgym_tasks()),
-    ]
     rest = [
-        PolicyInfo(a.name, a.environment, "agalite", count_parameters(a.config()), None)
-        for a in known
-        if a.name not in released
+        _info(spec, "agalite", count_parameters(spec.config()), None)
+        for name, spec in specs.known_specs().items()
+        if name not in released
     ]
     return [*released.values(), *rest]
 
@@ -176,21 +382,49 @@ def list_policies() -> list[PolicyInfo]:
 def _released_info(name: str) -> PolicyInfo:
     folder = presets.find_preset(name)
     config = presets.read_config(folder / presets.CONFIG)
-    evaluation = json.loads((folder / "evaluation.json").read_text())
-    keys = ("success_rate", "mean_return")
+    memory = next(n for n, c in _CLASSES.items() if c == config["memory"]["class"])
+    spec = specs.find_spec(name.removesuffix(_suffix(memory)))
+    score = _score(spec, folder)
+    return _info(spec, memory, count_parameters(config), score)
+
+
+def _info(
+    spec: PolicySpec, memory: str, num_weights: int, score: dict[str, float] | None
+) -> PolicyInfo:
     return PolicyInfo(
-        name,
-        evaluation["environment"],
-        config["memory"]["class"].lower(),
-        count_parameters(config),
-        {key: evaluation[key] for key in keys if key in evaluation},
+        spec.name + _suffix(memory),
+        memory,
+        spec.environment,
+        dict(spec.environment_arguments),
+        spec.previous_action_reward,
+        num_weights,
+        score,
     )
 
 
-def _policy(architecture: Architecture, memory: str, weights: Weights) -> MemoryPolicy:
+def _score(spec: PolicySpec, folder: Path) -> dict[str, float] | None:
+    """What was measured in the spec's environment, and in no other."""
+
+    def meaning(name: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        identifier, more = resolve(name)
+        return identifier, {**more, **arguments}
+
+    expected = meaning(spec.environment, spec.environment_arguments)
+    for path in sorted(folder.glob("evaluation*.json")):
+        found = json.loads(path.read_text())
+        if meaning(found["environment"], found["environment_arguments"]) == expected:
+            keys = ("success_rate", "mean_return")
+            return {key: found[key] for key in keys if key in found}
+    return None
+
+
+def _suffix(memory: str) -> str:
+    return "" if memory == "agalite" else f"_{memory}"
+
+
+def _policy(spec: PolicySpec, memory: str, weights: Weights) -> MemoryPolicy:
     _check("memory", memory, MEMORY_NAMES)
-    suffix = "" if memory == "agalite" else f"_{memory}"
-    name = architecture.name + suffix
+    name = spec.name + _suffix(memory)
     is_released = name in presets.released_presets()
     if weights == "pretrained" and not is_released:
         raise ValueError(
@@ -199,7 +433,6 @@ def _policy(architecture: Architecture, memory: str, weights: Weights) -> Memory
         )
     if weights in ("auto", "pretrained") and is_released:
         return MemoryPolicy.from_preset(name)
-    config = architecture.config(memory)
     if weights is None or weights == "auto":
         if weights == "auto":
             warnings.warn(
@@ -207,18 +440,16 @@ def _policy(architecture: Architecture, memory: str, weights: Weights) -> Memory
                 "and knows nothing yet. weights=None makes one without this warning.",
                 stacklevel=3,
             )
-        return presets.policy_from_config(config)
+        return presets.policy_from_config(spec.config(memory))
     if str(weights).endswith(".h5"):
-        return presets.load_weights(config, Path(weights))
-    return _fitting(MemoryPolicy.from_preset(weights), architecture, weights)
+        return presets.load_weights(spec.config(memory), Path(weights))
+    return _fitting(MemoryPolicy.from_preset(weights), spec, weights)
 
 
-def _fitting(
-    policy: MemoryPolicy, architecture: Architecture, weights: Any
-) -> MemoryPolicy:
+def _fitting(policy: MemoryPolicy, spec: PolicySpec, weights: Any) -> MemoryPolicy:
     for what in ("observation_space", "action_space"):
-        expected, received = getattr(architecture, what), getattr(policy, what)
-        if (expected.shape, expected.dtype) != (received.shape, received.dtype):
+        expected, received = getattr(spec, what), getattr(policy, what)
+        if expected != received:
             raise ValueError(
                 f"Expected a policy with the {what} {expected}. Received: "
                 f"weights={str(weights)!r} with {received}"
@@ -229,7 +460,8 @@ def _fitting(
 def _check_length(name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or value < least:
         raise ValueError(
-            f"`{name}` must be at least {least}. Received: {name}={value!r}"
+            f"`{name}` must be an integer of at least {least}. Received: "
+            f"{name}={value!r}"
         )
 
 

@@ -529,13 +529,13 @@ class TestMuJoCoPositions:
 class TestPOPGym:
     pytestmark = POPGYM
 
-    @pytest.mark.parametrize("task", zoo.architectures.popgym_tasks())
+    @pytest.mark.parametrize("task", zoo.specs.popgym_tasks())
     def test_the_policy_and_the_task_have_the_same_spaces(self, task, make):
-        architecture, env = zoo.architectures.popgym(task), make(f"popgym:{task}")
+        spec, env = zoo.specs.popgym(task), make(f"popgym:{task}")
 
-        assert env.observation_space == architecture.observation_space
-        assert env.action_space == architecture.action_space
-        assert zoo.architectures.popgym_tasks() == popgym.TASKS
+        assert env.observation_space == spec.observation_space
+        assert env.action_space == spec.action_space
+        assert zoo.specs.popgym_tasks() == popgym.TASKS
 
     @pytest.mark.filterwarnings("ignore:.*WARN")  # of spaces that are POPGym's
     @pytest.mark.parametrize("name", popgym.FAMILIES)

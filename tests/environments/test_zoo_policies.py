@@ -26,7 +26,7 @@ CASES = {
     ),
     "memory_maze_9x9": (zoo.memory_maze_policy, {}),
     "craftax_symbolic": (zoo.craftax_policy, {}),
-    "craftax_classic_symbolic": (zoo.craftax_policy, {"variant": "classic"}),
+    "craftax_classic": (zoo.craftax_policy, {"variant": "classic"}),
 }
 PACKAGES = {
     "tmaze": "gymnasium",

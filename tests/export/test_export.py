@@ -15,7 +15,7 @@ from keras import tree
 
 from keras_agalite import MemoryPolicy, ResNetEncoder
 from keras_agalite.export import export_policy
-from keras_agalite.export.process import FORMATS
+from keras_agalite.export.formats import FORMATS
 from keras_agalite.export.process import main as export_process
 from keras_agalite.export.step import Step, write
 from keras_agalite.layers import (
@@ -97,7 +97,7 @@ def check_acts_alike(policy, folder, tmp_path, python=sys.executable, steps=1000
     for name, rows in expected.items():
         np.testing.assert_allclose(received[name], rows, rtol=1e-4, atol=1e-4)
     logits = received["logits"]
-    modes = np.stack([policy.actor.mode(x) for x in logits])
+    modes = np.stack([policy.actor.numpy_mode(x) for x in logits])
     assert received["action"].dtype == modes.dtype
     np.testing.assert_allclose(received["action"], modes, atol=1e-6)
 
@@ -121,7 +121,7 @@ def test_another_backends_format_is_written_by_its_process(tmp_path):
     policy = make_policy("agalite")
     randomise(policy)
 
-    file = export_policy(policy, tmp_path / "new" / "export", FOREIGN, PYTHON)
+    file = policy.export(tmp_path / "new" / "export", FOREIGN, PYTHON)
 
     assert file == tmp_path / "new" / "export" / FORMATS[FOREIGN].file
     assert [x.name for x in file.parent.parent.iterdir()] == ["export"]

@@ -63,7 +63,7 @@ def test_step_by_step_equals_the_sequence_with_starts_inside():
 def test_distributions_agree_with_the_action_head(space, actions):
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (5,), np.float32)
     policy = small_policy(observation_space, space)
-    size = policy.actor.num_parameters
+    size = policy.actor.num_action_params
     logits = tf.constant(np.random.default_rng(0).normal(size=(1, 2, size)), "float32")
     actions = np.asarray(actions, space.dtype)
     expected = distribution(policy, logits)
@@ -77,7 +77,7 @@ def test_distributions_agree_with_the_action_head(space, actions):
     mode = expected.mode()[0].numpy()
     if isinstance(space, gymnasium.spaces.Box):
         mode = np.clip(mode, space.low, space.high)
-    np.testing.assert_array_equal(mode, policy.actor.mode(logits.numpy()[0]))
+    np.testing.assert_array_equal(mode, policy.actor.numpy_mode(logits.numpy()[0]))
 
 
 def test_a_policy_without_memory_has_no_state():

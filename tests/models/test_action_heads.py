@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from keras_agalite.models.action_heads import action_head
+from keras_agalite.models.action_heads import DiscreteHead, head_class
 from tests.helpers import gradients, to_numpy
 from tests.models.conftest import ACTION_SPACES, every_action_space, randomise
 
@@ -19,7 +19,7 @@ every_category = pytest.mark.parametrize(
 
 
 def make_head(action_space, **kwargs):
-    head = action_head(action_space, 6, "tanh", **kwargs)
+    head = head_class(action_space)(action_space, 6, "tanh", **kwargs)
     head(np.zeros((1, 4), "float32"))
     randomise(head)
     return head
@@ -27,7 +27,7 @@ def make_head(action_space, **kwargs):
 
 def random_parameters(head, *shape):
     random = np.random.default_rng(0)
-    return random.normal(size=(*shape, head.num_parameters)).astype("float32")
+    return random.normal(size=(*shape, head.num_action_params)).astype("float32")
 
 
 def all_actions(space):
@@ -56,7 +56,9 @@ def test_draws_follow_the_softmax(action_space):
     parameters = random_parameters(head)
     count = 20_000
 
-    actions = head.sample(np.tile(parameters, (count, 1)), np.random.default_rng(0))
+    actions = head.numpy_sample(
+        np.tile(parameters, (count, 1)), np.random.default_rng(0)
+    )
 
     assert action_space.contains(actions[0])
     for action in all_actions(action_space):
@@ -71,7 +73,9 @@ def test_draws_follow_the_gaussian():
     parameters = np.array([1.0, -2.0, 0.0, math.log(0.5)], "float32")
     count = 20_000
 
-    actions = head.sample(np.tile(parameters, (count, 1)), np.random.default_rng(0))
+    actions = head.numpy_sample(
+        np.tile(parameters, (count, 1)), np.random.default_rng(0)
+    )
 
     deviation = np.array([1.0, 0.5])
     np.testing.assert_allclose(actions.mean(0), [1.0, -2.0], atol=0.03)
@@ -89,8 +93,8 @@ def test_box_actions_are_clipped_to_their_bounds(dtype):
     parameters = random_parameters(head, 200)
 
     for actions in (
-        head.sample(parameters, np.random.default_rng(0)),
-        head.mode(parameters),
+        head.numpy_sample(parameters, np.random.default_rng(0)),
+        head.numpy_mode(parameters),
     ):
         assert actions.shape == (200, 2, 3)
         assert actions.dtype == dtype
@@ -105,7 +109,7 @@ def test_the_mode_is_the_likeliest_action(action_space):
     head = make_head(action_space)
     parameters = random_parameters(head, 20)
 
-    for row, action in zip(parameters, head.mode(parameters), strict=True):
+    for row, action in zip(parameters, head.numpy_mode(parameters), strict=True):
         best = max(
             all_actions(action_space), key=lambda a: probability(action_space, row, a)
         )
@@ -117,7 +121,7 @@ def test_the_mode_of_a_box_is_the_mean():
     parameters = random_parameters(head, 5)
 
     np.testing.assert_allclose(
-        head.mode(parameters), parameters[:, :6].reshape(5, 2, 3)
+        head.numpy_mode(parameters), parameters[:, :6].reshape(5, 2, 3)
     )
 
 
@@ -172,7 +176,7 @@ def test_parameters_come_from_a_hidden_and_an_output_layer(action_space):
     if log_std is not None:
         expected = np.concatenate([expected, np.tile(log_std, (2, 3, 1))], -1)
     assert received.dtype == np.float32
-    assert received.shape == (2, 3, head.num_parameters)
+    assert received.shape == (2, 3, head.num_action_params)
     np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -234,7 +238,7 @@ def test_parameters_are_float32_under_mixed_precision():
 )
 def test_other_action_spaces_are_refused(action_space):
     with pytest.raises(ValueError, match="Received: action_space="):
-        action_head(action_space, 6, "tanh")
+        head_class(action_space)
 
 
 @every_action_space
@@ -244,10 +248,10 @@ def test_noise_that_is_given_chooses_what_sample_draws(action_space):
     noise = getattr(np.random.default_rng(1), head.noise)(size=(64, head.noise_size))
 
     tensors = map(keras.ops.convert_to_tensor, (parameters, noise.astype("float32")))
-    chosen = head.choose(*tensors)
+    chosen = head.sample(*tensors)
 
     clipped = to_numpy(head.clip(chosen))
-    expected = head.sample(parameters, np.random.default_rng(1))
+    expected = head.numpy_sample(parameters, np.random.default_rng(1))
     np.testing.assert_allclose(clipped, expected, rtol=1e-5)
     assert clipped.shape == expected.shape
     if action_space is BOX:  # what was drawn may lie outside
@@ -255,8 +259,40 @@ def test_noise_that_is_given_chooses_what_sample_draws(action_space):
         assert clipped.dtype == BOX.dtype
 
 
+@every_action_space
+def test_the_mode_of_tensors_is_that_of_arrays(action_space):
+    head = make_head(action_space)
+    parameters = random_parameters(head, 64)
+
+    received = to_numpy(head.mode(keras.ops.convert_to_tensor(parameters)))
+
+    np.testing.assert_array_equal(received, head.numpy_mode(parameters))
+
+
+@every_action_space
+def test_weights_are_counted_before_they_exist(action_space):
+    head = make_head(action_space)
+
+    count = head.count_weights(4, action_space, 6, "tanh")
+
+    assert count == head.count_params()
+
+
+@every_action_space
+def test_a_head_survives_serialisation(action_space):
+    head = make_head(action_space)
+
+    copy = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(head)
+    )
+
+    assert type(copy) is type(head)
+    assert copy.get_config() == head.get_config()
+    assert copy.action_space == action_space
+
+
 def test_actions_begin_nearly_equally_likely():
-    head = action_head(spaces.Discrete(5), 32, "tanh")
+    head = DiscreteHead(spaces.Discrete(5), 32)
     features = np.random.default_rng(0).normal(size=(50, 16)).astype("float32")
 
     entropy = to_numpy(head.entropy(head(features)))

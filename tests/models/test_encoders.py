@@ -165,7 +165,7 @@ def test_grid_is_a_dense_layer_over_categories():
     "space", [VECTOR, IMAGE, spaces.Dict({"a": GRID, "b": GRID})], ids=str
 )
 def test_grid_wants_one_grid_with_a_channel_a_category(space):
-    with pytest.raises(ValueError, match="exactly one uint8 grid"):
+    with pytest.raises(ValueError, match="GridEncoder expects"):
         GridEncoder(space, categories=(5, 3))
 
 
@@ -244,10 +244,8 @@ def test_image_encoders_want_exactly_one_image(encoder, space):
 
 
 def test_conv_wants_an_image_that_is_large_enough():
-    encoder = ConvEncoder(spaces.Box(0, 255, (35, 40, 3), np.uint8))
-
     with pytest.raises(ValueError, match="at least 36 x 36 pixels"):
-        encoder.build()
+        ConvEncoder(spaces.Box(0, 255, (35, 40, 3), np.uint8))
 
 
 @pytest.mark.parametrize("encoder", [MLPEncoder, ConvEncoder, ResNetEncoder])

@@ -8,8 +8,8 @@ import pytest
 from gymnasium import spaces
 
 from tests.training.faulty import NAME
-from training.checked import CheckedVectorEnv, problem
-from training.environments import make_vector
+from training.envs.checks import CheckedVectorEnv, problem
+from training.envs.make import make_environments
 from training.errors import EnvironmentFault
 from training.recipe import Recipe
 
@@ -34,7 +34,8 @@ def failing(fault, mode="sync", **keys):
     """Environment 1, seeded with 11, fails in its 8th step: the second episode's."""
     arguments = {"fault": fault, "at": 8, "only": 11}
     recipe = dataclasses.replace(RECIPE, vectorization_mode=mode, **keys)
-    return make_vector(dataclasses.replace(recipe, environment_arguments=arguments), 3)
+    recipe = dataclasses.replace(recipe, environment_arguments=arguments)
+    return make_environments(recipe, 3)
 
 
 def step_until_it_ends(vector, steps=20):

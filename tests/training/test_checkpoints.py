@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from training.checkpoints import Checkpoints
+from training.runs.checkpoints import Checkpoints
 
 ARRAYS = {
     "weights": np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32),

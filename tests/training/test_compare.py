@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
-from training.finished import finished_runs
+from training.analysis.results import finished_runs
 from training.recipe import load_recipe
 
 ZOO = Path("zoo/tmaze_10")
@@ -92,7 +92,7 @@ def test_what_the_memory_holds_is_what_the_policy_computes(sweeps):
     import keras
     import numpy as np
 
-    from training.memory_panel import draw_panel, play
+    from training.analysis.memory_panel import draw_panel, play
 
     run = finished_runs([Path(sweeps[0])])[0]
     policy = run.policy()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.estimates import (
+from training.analysis.estimates import (
     band,
     estimate_improvement,
     estimate_mean,

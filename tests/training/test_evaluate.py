@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
-from training.build import make_spaces
-from training.recipe import load_recipe
-from training.release import cards
+from training.envs.make import make_spaces
+from training.learning.policy import make_policy
+from training.recipe import Recipe, load_recipe
+from training.release.cards import cards
 
 ZOO = Path("zoo")
 # Near walls the Memory Maze is chaotic: no two machines play the same episodes.
@@ -94,6 +95,27 @@ def test_a_memory_that_is_emptied_guesses(name, most, tmp_path, monkeypatch):
 def test_what_it_refuses(arguments, message, capsys):
     assert main(["evaluate", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_policy_that_sees_its_previous_action_is_filmed(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="matplotlib brings Pillow")
+    from training.analysis.memory_panel import play
+    from training.evaluation.video import write_video
+
+    recipe = Recipe(
+        name="small",
+        environment="tmaze",
+        environment_arguments={"corridor_length": 4, "max_episode_steps": 6},
+        previous_action_reward=True,
+        total_steps=1,
+        memory="gru",
+        memory_arguments={"hidden_dim": 8},
+    )
+    policy = make_policy(recipe, *make_spaces(recipe))
+    write_video(policy, recipe, tmp_path / "episode.gif", 1, seed=0)
+    with image.open(tmp_path / "episode.gif") as video:
+        assert video.n_frames >= 2
+    assert len(play(policy, recipe, seed=0).norms) <= 6
 
 
 def test_a_video_holds_every_step(tmp_path):

@@ -16,11 +16,11 @@ import pytest
 
 from tests.training import processes
 from tests.training.faulty import NAME
-from training import footprint
 from training.__main__ import main
 from training.errors import Interrupted
-from training.interrupt import Interrupt
 from training.recipe import Recipe
+from training.runs import footprint
+from training.runs.interrupt import Interrupt
 
 ENGINES = {"tensorflow": "tf_agents", "jax": "jax"}
 SMALL = Recipe(
@@ -68,7 +68,7 @@ def train(tmp_path):
 def during_iteration(monkeypatch, number, action):
     """Has `action(run)` happen before an iteration is done, counted from 1."""
     run_class = importlib.import_module(f"training.engines.{SMALL.engine}").Run
-    iterate, count = run_class._iterate, [0]
+    iterate, count = run_class.iterate, [0]
 
     def counted(self, *arguments):
         count[0] += 1
@@ -76,7 +76,7 @@ def during_iteration(monkeypatch, number, action):
             action(self)
         return iterate(self, *arguments)
 
-    monkeypatch.setattr(run_class, "_iterate", counted)
+    monkeypatch.setattr(run_class, "iterate", counted)
 
 
 def steps_saved(tmp_path):
@@ -99,7 +99,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_later(train, tmp_path, monkeypatch, ca
 def test_a_second_ctrl_c_stops_at_once():
     script = """
 import os, signal, time
-from training.interrupt import Interrupt
+from training.runs.interrupt import Interrupt
 with Interrupt() as interrupt:
     os.kill(os.getpid(), signal.SIGINT)
     assert interrupt.signal_number == signal.SIGINT
@@ -170,9 +170,9 @@ def test_a_loss_that_is_no_number_stops_the_run_at_its_last_good_checkpoint(
 
 def test_a_weight_that_is_no_number_is_not_saved(train, tmp_path, monkeypatch, capfd):
     """Also where the loss did not tell."""
-    from training import guards
+    from training.runs import finite
 
-    monkeypatch.setattr(guards, "GUARDED", ())
+    monkeypatch.setattr(finite, "GUARDED", ())
     during_iteration(monkeypatch, 4, poison)
     assert train() == 1
     assert "is not finite; it is not saved" in capfd.readouterr().err
@@ -230,7 +230,8 @@ def test_a_writer_that_is_missing_is_told_before_training(tmp_path, capfd):
 
 
 def test_the_footprint_grows_with_what_it_is_made_of(monkeypatch):
-    from training.build import make_policy, make_spaces
+    from training.envs.make import make_spaces
+    from training.learning.policy import make_policy
 
     recipe = dataclasses.replace(SMALL, memory="gru")
     policy = make_policy(recipe, *make_spaces(recipe))
@@ -244,9 +245,9 @@ def test_the_footprint_grows_with_what_it_is_made_of(monkeypatch):
     # Encoder, memory, the hidden layers of actor and critic, logits, value.
     assert footprint.activations(policy, 1) >= 8 + 8 + 8 + 2 + 1
     monkeypatch.setattr(footprint, "available_bytes", lambda: sum(small.values()))
-    footprint.check_memory(policy, recipe)
+    footprint.check_ram(policy, recipe)
     with pytest.raises(ValueError, match="num_environments=8"):
-        footprint.check_memory(policy, more)
+        footprint.check_ram(policy, more)
 
 
 def test_what_is_free_is_read_from_the_system(tmp_path):

@@ -22,8 +22,8 @@ from tests.training.processes import (
     run_killed_at_random,
 )
 from training.__main__ import main
-from training.collect import finished
 from training.engines.jax import Run
+from training.learning.collect import finished
 
 SMALL = dataclasses.replace(
     processes.SMALL,
@@ -166,14 +166,14 @@ def test_a_teacher_says_what_it_would_have_done(tmp_path):
     assert 0 < there.sum() < there.size
     np.testing.assert_array_equal(teacher == tmaze.RIGHT, ~there)
     # In five of eight worlds it acts, and wins.
-    own, agrees = np.asarray(experience.own), teacher == experience.action
+    own, agrees = np.asarray(experience.by_policy), teacher == experience.action
     assert own[:, 0].sum() == 3
     assert agrees[~own].all()
     assert not agrees[own].all()
     won = np.asarray(experience.reward) > 0
     np.testing.assert_array_equal(won, experience.terminated & there & agrees)
     assert won[~own].any()
-    assert not run.ppo.led(10).any()  # at the end of the run
+    assert not run.ppo.teacher_acts(10).any()  # at the end of the run
 
 
 def test_a_truncated_episode_is_no_terminated_one(tmp_path):
@@ -229,14 +229,14 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
     class StopError(RuntimeError):
         pass
 
-    iterate, count = stopped._iterate, iter(range(5))
+    iterate, count = stopped.iterate, iter(range(5))
 
     def until_stopped():
         if next(count, None) is None:
             raise StopError
         return iterate()
 
-    stopped._iterate = until_stopped
+    stopped.iterate = until_stopped
     with pytest.raises(StopError):
         stopped.train()
     resumed = Run(recipe, tmp_path / "stopped")

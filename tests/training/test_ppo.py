@@ -13,7 +13,7 @@ import pytest
 
 import keras_agalite
 from tests.integrations.setup import tmaze_policy
-from training.ppo import (
+from training.learning.ppo import (
     PPO,
     AnnealedRate,
     Experience,
@@ -148,7 +148,7 @@ def test_the_teacher_falls_silent_at_the_end():
     annealed = dataclasses.replace(recipe, anneal_teacher=True)
     for case, expected in ((recipe, [0.8] * 6), (annealed, [0.8, 0.6, 0.4, 0.2, 0, 0])):
         ppo = PPO(tmaze_policy(), case)
-        received = [ppo.teaching(iteration) for iteration in range(6)]
+        received = [ppo.teacher_coefficient_at(iteration) for iteration in range(6)]
         np.testing.assert_allclose(received, expected, atol=1e-6)
 
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,6 @@ def test_overrides_are_toml_or_text(recipe_file):
         ("total_steps=1.5", "`total_steps` must be of type int"),
         ("seed=-1", "`seed` must be 0 or greater"),
         ("seed=true", "`seed` must be of type int"),
-        ("memory=elephant", "`memory` must be one of"),
         ("teacher_coefficient=1", '`engine` must be "jax" with a teacher'),
         ("policy_coefficient=0.5", '`engine` must be "jax" with a teacher or a pol'),
         ("teacher_share=0.5", "`teacher_share` must be 0 where teacher_coeff"),
@@ -67,6 +68,9 @@ def test_overrides_are_toml_or_text(recipe_file):
         ("sequence_length=1", "`sequence_length` must be greater than 1"),
         ("seed", "Expected --set key=value"),
         ("total_steps.x=1", "Expected a table for `total_steps`"),
+        ("name=../up", "`name` must be no path. Received: name='../up'"),
+        ("policy=7", "`policy` must be of type str"),
+        ("policy=tmaze_one", r"Expected the name of a policy of the zoo: tmaze_<"),
     ],
 )
 def test_an_unknown_key_or_impossible_value_is_named(recipe_file, override, message):
@@ -84,3 +88,15 @@ def test_a_missing_file_key_or_broken_toml_is_an_error(tmp_path):
     file.write_text("total_steps = = 5\n")
     with pytest.raises(ValueError, match="Expected TOML"):
         load_recipe(file)
+
+
+def test_reading_a_recipe_does_not_import_keras(recipe_file):
+    """Keras reads its backend, which the engine decides, when it is imported."""
+    script = f"""
+import sys
+from training.envs import make
+from training.recipe import load_recipe
+load_recipe({str(recipe_file)!r})
+assert not {{"keras", "jax", "tensorflow", "torch"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

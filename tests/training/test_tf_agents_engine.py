@@ -69,14 +69,14 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
     class StopError(RuntimeError):
         pass
 
-    iterate, count = stopped._iterate, iter(range(5))
+    iterate, count = stopped.iterate, iter(range(5))
 
     def until_stopped(*arguments):
         if next(count, None) is None:
             raise StopError
         return iterate(*arguments)
 
-    stopped._iterate = until_stopped
+    stopped.iterate = until_stopped
     with pytest.raises(StopError):
         stopped.train()
     assert stopped.step == 200

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.training.test_checked import RECIPE, failing
-from training.environments import make_vector
+from training.envs.make import make_environments
 from training.errors import EnvironmentFault
 from training.recipe import Recipe
 
@@ -37,7 +37,7 @@ def test_processes_say_what_one_process_says():
         previous_action_reward=True,
     )
     sync, parallel = (
-        play(make_vector(dataclasses.replace(recipe, vectorization_mode=mode), 3))
+        play(make_environments(dataclasses.replace(recipe, vectorization_mode=mode), 3))
         for mode in ("sync", "async")
     )
     np.testing.assert_equal(sync[0], parallel[0])
@@ -87,7 +87,7 @@ def test_a_worker_that_fails_in_a_reset_begins_another_way():
         vectorization_mode="async",
         environment_arguments={"fault": "reset", "only": 11},
     )
-    vector = make_vector(recipe, 3)
+    vector = make_environments(recipe, 3)
     try:
         with pytest.warns(RuntimeWarning, match=r"(?s)Environment 1 .*no such level"):
             observation, _ = vector.reset(seed=10)
@@ -111,9 +111,9 @@ def test_an_environment_that_cannot_be_made_is_told(tmp_path):
         if maker.exists():
             raise OSError("no level file")
         maker.touch()
-        return make_vector(RECIPE, 1).envs[0]
+        return make_environments(RECIPE, 1).envs[0]
 
-    from training.workers import SupervisedVectorEnv
+    from training.envs.workers import SupervisedVectorEnv
 
     with pytest.raises(EnvironmentFault, match=r"(?s)Environment 0 raised.*no level"):
         SupervisedVectorEnv([make, make], restarts=1)
@@ -127,7 +127,7 @@ def test_one_program_needs_no_processes():
         vectorization_mode="async",
     )
     with pytest.raises(ValueError, match="`vectorization_mode` must be"):
-        make_vector(recipe, 2)
+        make_environments(recipe, 2)
 
 
 def test_workers_leave_ctrl_c_to_the_run():
@@ -149,14 +149,14 @@ SCRIPT = """
 import dataclasses, os, signal, sys, time
 import numpy as np
 from tests.training.test_checked import RECIPE
-from training.environments import make_vector
+from training.envs.make import make_environments
 
 if __name__ == "__main__":
     arguments = {"fault": "hang", "at": 5, "only": 11} if "hang" in sys.argv else {}
     recipe = dataclasses.replace(
         RECIPE, vectorization_mode="async", environment_arguments=arguments
     )
-    vector = make_vector(recipe, 3)
+    vector = make_environments(recipe, 3)
     vector.reset(seed=10)
     vector.step(np.zeros(3, int))
     if "survive" in sys.argv:

@@ -6,33 +6,17 @@ import warnings
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import keras_agalite
-from keras_agalite import zoo
+from keras_agalite import environments, zoo
+from keras_agalite.environments.registry import resolve
+from keras_agalite.models import presets
 from keras_agalite.models.presets import released_folder, released_presets
 from keras_agalite.models.sizes import count_parameters
-from keras_agalite.zoo import architectures
-from keras_agalite.zoo.architectures import MEMORY_NAMES
+from keras_agalite.zoo import specs
+from keras_agalite.zoo.specs import MEMORY_NAMES
 
-ARCHITECTURES = {
-    a.name: a
-    for a in (
-        architectures.tmaze(10),
-        architectures.tmaze(300),
-        architectures.memory_chain(100),
-        architectures.memory_maze("9x9"),
-        architectures.mystery_path("grid"),
-        architectures.mystery_path("continuous"),
-        architectures.mortar_mayhem("grid"),
-        architectures.searing_spotlights(),
-        architectures.vizdoom_two_colors(),
-        architectures.popgym("RepeatFirstHard"),
-        architectures.popgym("ConcentrationMedium"),
-        architectures.craftax("symbolic"),
-        architectures.craftax("classic"),
-        architectures.minigrid_memory(11),
-    )
-}
 FUNCTIONS = (
     zoo.tmaze_policy,
     zoo.memory_chain_policy,
@@ -56,27 +40,59 @@ def test_called_bare_it_acts(function):
 
 
 @pytest.mark.parametrize("memory", MEMORY_NAMES)
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_memory_has_about_as_many_weights(name, memory):
-    architecture = ARCHITECTURES[name]
-    base = count_parameters(architecture.config())
-    assert abs(count_parameters(architecture.config(memory)) / base - 1) < 0.1
+def test_every_memory_has_about_as_many_weights(memory):
+    for spec in (*specs.known_specs().values(), specs.find_spec("tmaze_300")):
+        base = count_parameters(spec.config())
+        assert abs(count_parameters(spec.config(memory)) / base - 1) < 0.1, spec.name
+
+
+@pytest.mark.parametrize("memory", MEMORY_NAMES)
+def test_no_other_width_comes_nearer(memory):
+    spec = specs.find_spec("minigrid_memory_11")
+    base = count_parameters(spec.config())
+    widths = range(8, 1024, 8)
+    counts = [count_parameters(spec._config(memory, width)) for width in widths]
+    assert counts == sorted(set(counts))  # bisection needs it
+    nearest = min(counts, key=lambda count: abs(count - base))
+    assert count_parameters(spec.config(memory)) == nearest
 
 
 @pytest.mark.parametrize("memory", MEMORY_NAMES)
 def test_the_count_is_that_of_the_policy(memory):
     policy = zoo.tmaze_policy(10, memory=memory, weights=None)
-    expected = count_parameters(architectures.tmaze(10).config(memory))
+    expected = count_parameters(specs.find_spec("tmaze_10").config(memory))
     assert policy.count_params() == expected
 
 
 @pytest.mark.parametrize(
-    "name", ["mystery_path_continuous", "memory_maze_9x9", "minigrid_memory_11"]
+    "name", ["mystery_path", "memory_maze_9x9", "minigrid_memory_11"]
 )
 def test_the_count_is_that_of_the_policy_with_images(name):
-    config = ARCHITECTURES[name].config("memoryless")
+    config = specs.find_spec(name).config("memoryless")
     policy = keras_agalite.models.presets.policy_from_config(config)
     assert policy.count_params() == count_parameters(config)
+
+
+def test_a_spec_is_found_by_its_name():
+    for name in (*specs.known_specs(), "tmaze_2", "tmaze_1000", "memory_chain_7"):
+        assert specs.find_spec(name).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["tmaze_1", "tmaze_010", "tmaze_", "memory_chain_0", "fast_memory_maze_9x9"]
+)
+def test_the_error_lists_the_names_of_specs(name):
+    forms = r"tmaze_<corridor length>, .*popgym_<task>, memory_maze_9x9, .*mystery_path"
+    with pytest.raises(ValueError, match=rf"{forms}.* Received: name='{name}'"):
+        specs.find_spec(name)
+
+
+def test_a_spec_for_other_spaces():
+    spec = specs.find_spec("tmaze_10").with_spaces(
+        spaces.Box(0.0, 1.0, (3,), np.float32), spaces.Discrete(2)
+    )
+    assert spec.config()["action_space"]["n"] == 2
+    assert spec.config()["encoder"]["config"]["observation_space"]["shape"] == [3]
 
 
 def test_released_weights_are_loaded_and_others_announced_once():
@@ -140,14 +156,53 @@ def test_what_they_refuse(function, arguments, message):
 def test_the_list_holds_released_and_trainable_policies():
     policies = {policy.name: policy for policy in zoo.list_policies()}
     assert len(policies) == len(zoo.list_policies())
-    assert set(released_presets()) <= set(policies)
+    assert {*released_presets(), *specs.known_specs()} == set(policies)
     for name in released_presets():
-        evaluation = json.loads(
-            (released_folder() / name / "evaluation.json").read_text()
-        )
-        assert policies[name].score["mean_return"] == evaluation["mean_return"]
-    assert policies["tmaze_10"].parameters == zoo.tmaze_policy().count_params()
+        assert policies[name].score
+    tmaze = policies["tmaze_20"]
+    assert tmaze.score == {"success_rate": 1.0, "mean_return": 2.1}
+    assert tmaze.num_weights == zoo.tmaze_policy(20).count_params()
     unreleased = policies["memory_maze_13x13"]
     assert unreleased.score is None
-    assert unreleased.environment == "keras_agalite/MemoryMaze-13x13-v0"
     assert unreleased.memory == "agalite"
+    assert not unreleased.previous_action_reward
+
+
+def test_the_list_names_environments_with_their_arguments():
+    policies = {policy.name: policy for policy in zoo.list_policies()}
+    info = policies["tmaze_20"]
+    env = environments.make(info.environment, **info.environment_arguments)
+    assert env.unwrapped.corridor_length == 20
+    for info in policies.values():
+        resolve(info.environment)  # raises if there is none
+
+
+def test_a_score_is_that_of_the_environment_that_is_named():
+    policies = {policy.name: policy for policy in zoo.list_policies()}
+    maze = policies["memory_maze_9x9"]
+    real = released_folder() / "memory_maze_9x9" / "evaluation_real.json"
+    assert maze.environment == "memory_maze_9x9"
+    assert maze.score == {"mean_return": json.loads(real.read_text())["mean_return"]}
+
+
+def test_the_list_names_memories_by_their_short_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(presets, "released_folder", lambda: tmp_path)
+    policy = zoo.tmaze_policy(10, memory="shm", weights=None)
+    policy.save_to_preset(tmp_path / "tmaze_10_shm")
+    info = zoo.list_policies()[0]
+    assert (info.name, info.memory, info.score) == ("tmaze_10_shm", "shm", None)
+    assert zoo.tmaze_policy(10, memory=info.memory, weights="pretrained")
+
+
+def test_weights_for_other_spaces_are_refused(tmp_path):
+    space = specs.find_spec("tmaze_10").observation_space
+    other = keras_agalite.MemoryPolicy(
+        keras_agalite.MLPEncoder(space),
+        keras_agalite.GRU(hidden_dim=4),
+        spaces.Discrete(3),
+    )
+    other.save_to_preset(tmp_path / "other")
+    with pytest.raises(
+        ValueError, match=r"action_space Discrete\(4\)\. .*Discrete\(3\)"
+    ):
+        zoo.tmaze_policy(10, weights=tmp_path / "other")

@@ -141,6 +141,28 @@ class ActorNetwork(_PolicyNetwork):
         policy: The policy, under KERAS_BACKEND=tensorflow.
         input_tensor_spec: Spec of the observations.
         name: Name of the network.
+
+    Call arguments:
+        observation: Observations of shape `(batch, ...)` or `(batch, time, ...)`.
+        step_type: Step types of shape `(batch,)` or `(batch, time)`. A first step
+            empties the memory of its row.
+        network_state: The state before them, tensors of shape `(batch, size)`; `()`
+            is the empty memory.
+        training: Whether the layers train.
+
+    Returns:
+        `(distribution, network_state)`: a TensorFlow Probability distribution of
+        actions, and the state after them.
+
+    Raises:
+        ValueError: If Keras does not run on TensorFlow.
+
+    Example:
+
+    >>> spec = environment.time_step_spec().observation
+    >>> actor = ActorNetwork(policy, spec)
+    >>> time_step = environment.reset()
+    >>> distribution, state = actor(time_step.observation, time_step.step_type)
     """
 
     def __init__(
@@ -171,6 +193,22 @@ class ValueNetwork(_PolicyNetwork):
         has_state: Whether the network carries a state of its own, as TF-Agents' own
             agents need it. `MemoryPPOAgent` takes values from the actor's run.
         name: Name of the network.
+
+    Call arguments:
+        observation, step_type, network_state, training: As in `ActorNetwork`.
+
+    Returns:
+        `(value, network_state)`: values of shape `(batch,)` or `(batch, time)`, and
+        the state after them, `()` without `has_state`.
+
+    Raises:
+        ValueError: If Keras does not run on TensorFlow.
+
+    Example:
+
+    >>> value, state = ValueNetwork(policy, spec)(
+    ...     time_step.observation, time_step.step_type
+    ... )
     """
 
     def __init__(

@@ -28,10 +28,11 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
     """TF-Agents' PPOClipAgent, right about the memory of a policy.
 
     Train on minibatches of whole sequences, once each an epoch, with the state that
-    the rollout had at their start:
+    the rollout had at their start. `start` is the policy state before the driver ran,
+    `time_step` and `state` are what it returned:
 
-        experience = agent.preprocess_sequence(experience)   # once a batch
-        agent.train(rows of experience, initial_state=rows of the policy state)
+        experience = agent.prepare(buffer.gather_all(), time_step, state)
+        agent.train(rows of experience, initial_state=rows of start)
 
     Wrapped in `tf_agents.utils.common.function`, `train` is traced once.
 
@@ -48,14 +49,13 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
 
     Attributes:
         diagnostics: Tensors of the last call of `train`, by name: `entropy`,
-            `kl_divergence`, `clip_fraction`, `explained_variance`. A function that
-            wraps `train` in a graph returns them from there.
+            `kl_divergence`, `clip_fraction`, `explained_variance` and
+            `gradient_norm`. A function that wraps `train` in a graph returns them
+            from there.
 
     Raises:
         ValueError: If an argument is one that this agent sets itself.
     """
-
-    _reward_normalizer: Any
 
     def __init__(
         self,
@@ -121,9 +121,11 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
     ) -> tf_agent.LossInfo:
         self._initial_state = initial_state
         try:
-            return super()._train(experience, weights)
+            loss = super()._train(experience, weights)
         finally:
             self._initial_state = None
+        self.diagnostics["gradient_norm"] = self._grad_norm
+        return loss
 
     def get_loss(
         self,
@@ -221,24 +223,22 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         observation, discounted, added to its reward.
         """
         reward = next_time_steps.reward
-        normalizer = self._reward_normalizer
-        if normalizer:
-            reward = normalizer.normalize(
+        if self._reward_normalizer:
+            reward = self._reward_normalizer.normalize(
                 reward, center_mean=False, clip_value=self._reward_norm_clipping
             )
+        discount = self._discount_factor * next_time_steps.discount
         # Zero unless the step is the last of an episode that did not terminate.
         truncated = tf.cast(next_time_steps.is_last(), tf.float32)
-        discount = self._discount_factor * next_time_steps.discount
-        bootstrap = truncated * discount * value_preds[:, 1:]
-        # The reward is normalised already: the parent must not do it again.
-        self._reward_normalizer = None
-        try:
-            return super().compute_return_and_advantage(
-                next_time_steps._replace(reward=reward + bootstrap),
-                value_preds,
-            )
-        finally:
-            self._reward_normalizer = normalizer
+        reward += truncated * discount * value_preds[:, 1:]
+        discount *= common.get_episode_mask(next_time_steps)
+        returns = value_ops.discounted_return(
+            reward, discount, time_major=False, final_value=value_preds[:, -1]
+        )
+        advantages = self.compute_advantages(reward, returns, discount, value_preds)
+        if self._use_td_lambda_return and self._use_gae:
+            returns = advantages + value_preds[:, :-1]
+        return returns, advantages
 
     def compute_advantages(
         self, rewards: Any, returns: Any, discounts: Any, value_preds: Any
@@ -258,6 +258,24 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             td_lambda=self._lambda,
             time_major=False,
         )
+
+    def prepare(
+        self, experience: trajectory.Trajectory, time_step: ts.TimeStep, state: Any
+    ) -> trajectory.Trajectory:
+        """Adds advantages and returns to what a driver collected, once a batch.
+
+        Args:
+            experience: Trajectories of shape `(batch, time, ...)`.
+            time_step: The driver's time step after them, `(batch, ...)`.
+            state: The policy state there.
+
+        Returns:
+            Trajectories of shape `(batch, time, ...)`, for `train`. Their policy info
+            has `return` and `advantage`.
+        """
+        experience = self.append_bootstrap(experience, time_step, state)
+        experience = self.preprocess_sequence(experience)
+        return tf.nest.map_structure(lambda x: x[:, :-1], experience)
 
     def append_bootstrap(
         self, experience: trajectory.Trajectory, time_step: ts.TimeStep, state: Any

@@ -12,7 +12,16 @@ from keras_agalite.models import MemoryPolicy
 
 
 class MemoryPPOPolicy(ppo_policy.PPOPolicy):
-    """The collect policy: distribution, value and new state from one run.
+    """The collect policy of `MemoryPPOAgent`, which makes it.
+
+    Distribution, value and new state come from one run of the memory. Its policy
+    state is a dict with the key `actor_network_state`: tensors of shape `(batch,
+    size)`, zeros where nothing is remembered. A first step empties its own row.
+
+    Args:
+        policy: The policy, under KERAS_BACKEND=tensorflow.
+        seed: Seed of the noise of the actions.
+        **kwargs: Arguments of TF-Agents' `PPOPolicy`: specs and networks.
 
     Attributes:
         collected_steps: Variable that counts calls of `action`; with the seed it
@@ -33,7 +42,18 @@ class MemoryPPOPolicy(ppo_policy.PPOPolicy):
     def run(
         self, time_step: ts.TimeStep, policy_state: Any, training: bool = False
     ) -> tuple[Any, Any, Any]:
-        """Returns the action distribution, the value and the new policy state."""
+        """Runs the memory over one step or over sequences.
+
+        Args:
+            time_step: Time steps of shape `(batch, ...)` or `(batch, time, ...)`.
+            policy_state: The policy state before them; `()` is the empty memory.
+            training: Whether the layers train.
+
+        Returns:
+            `(distribution, value, policy_state)`: a TensorFlow Probability
+            distribution of actions, values of shape `(batch,)` or `(batch, time)`,
+            and the state after them.
+        """
         state = policy_state.get("actor_network_state", ()) if policy_state else ()
         out, state = run_policy(
             self._policy,

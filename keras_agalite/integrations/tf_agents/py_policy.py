@@ -32,7 +32,7 @@ class MemoryPyPolicy(py_policy.PyPolicy):
     ) -> None:
         self._policy = policy
         self._deterministic = deterministic
-        self._noise = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(seed)
         observation = space_to_spec(policy.observation_space, "observation")
         state = tree.map_structure(
             lambda size: array_spec.ArraySpec((size,), policy.memory.state_dtype),
@@ -59,7 +59,7 @@ class MemoryPyPolicy(py_policy.PyPolicy):
             list(policy_state),
             start=time_step.step_type == ts.StepType.FIRST,
             deterministic=self._deterministic,
-            seed=self._noise if seed is None else seed,
+            seed=self._rng if seed is None else seed,
         )
         state = tree.map_structure(ops.convert_to_numpy, state)
         if single:

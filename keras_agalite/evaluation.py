@@ -1,0 +1,324 @@
+"""Policies at play: `rollout` gives episodes, `evaluate` scores them."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from keras_agalite.environments import make_vec
+from keras_agalite.environments.functional.registry import has_functional
+
+PREVIOUS = ("previous_action", "previous_reward")
+Environment = str | gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]
+
+
+class Episode(NamedTuple):
+    """A whole episode.
+
+    Attributes:
+        seed: The seed that its environment was reset with.
+        total_reward: The sum of its rewards: its return, not discounted.
+        length: Number of steps.
+        success: Whether it succeeded; None if the environment does not report
+            `info["success"]`.
+    """
+
+    seed: int
+    total_reward: float
+    length: int
+    success: bool | None
+
+
+class Step(NamedTuple):
+    """What `rollout` reports after a reset and after every step, for all rows.
+
+    Attributes:
+        observation: The observation that the policy sees next, `(batch, ...)`.
+        state: The policy's state before it sees that; None without a policy.
+        action: The action that led here, `(batch, ...)`; None after a reset.
+        reward: Its rewards, `(batch,)`; None after a reset.
+        running: Rows whose episode is not over, `(batch,)` booleans.
+    """
+
+    observation: Any
+    state: Any
+    action: Any
+    reward: Any
+    running: np.ndarray
+
+
+def rollout(
+    policy: Any,
+    env: Environment,
+    episodes: int = 1,
+    seed: int = 0,
+    *,
+    deterministic: bool = True,
+    rng: np.random.Generator | None = None,
+    environment_arguments: dict[str, Any] | None = None,
+    num_envs: int = 64,
+    max_steps: int | None = None,
+    on_step: Callable[[Step], Any] | None = None,
+) -> list[Episode]:
+    """Plays whole episodes; episode `i` is the environment's with seed `seed + i`.
+
+    A policy that was made for observations with `previous_action` and
+    `previous_reward` gets them, also from an environment that does not have them.
+
+    Args:
+        policy: A `MemoryPolicy`, or None for actions that are drawn evenly.
+        env: A gymnasium environment; a vector of environments that takes a list of
+            seeds, plays as many episodes at a time and resets itself; or a name for
+            `keras_agalite.environments.make`. An environment that is given stays
+            open.
+        episodes: Number of episodes.
+        seed: Seed of the first.
+        deterministic: Take the most likely actions instead of drawing them.
+        rng: Source of the noise of drawn actions; `default_rng(seed)` if None.
+        environment_arguments: Arguments of the environment, where `env` is a name.
+        num_envs: Episodes that are played at a time, where `env` is a name.
+        max_steps: Steps after which an episode is left; None plays to its end.
+        on_step: Called with a `Step` after every reset and every step, for example to
+            keep frames of `env.render()`.
+
+    Returns:
+        A list of `Episode`, in the order of the seeds.
+
+    Raises:
+        ValueError: If the environment cannot be made or does not take a list of
+            seeds, if its actions are not the policy's, or a number is not positive.
+        ImportError: If the environment's package is missing.
+
+    Example:
+
+    >>> policy = keras_agalite.MemoryPolicy.from_preset("tmaze_10")
+    >>> keras_agalite.rollout(policy, "tmaze_10", seed=7)
+    [Episode(seed=7, total_reward=3.1, length=10, success=True)]
+    """
+    limits = {"episodes": episodes, "num_envs": num_envs, "max_steps": max_steps}
+    for name, value in limits.items():
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}")
+    if environment_arguments and not isinstance(env, str):
+        raise ValueError(
+            "`environment_arguments` are those of an environment that is named. "
+            f"Received: env={env!r}, environment_arguments={environment_arguments!r}"
+        )
+    draws = policy is None or not deterministic
+    rng = (np.random.default_rng(seed) if rng is None else rng) if draws else None
+    played: list[Episode] = []
+    while len(played) < episodes:
+        left = episodes - len(played)
+        with _vector(env, min(left, num_envs), environment_arguments or {}) as vector:
+            batch = _play(policy, vector, seed + len(played), rng, max_steps, on_step)
+        played += batch[:left]
+    return played
+
+
+def evaluate(
+    policy: Any,
+    env: Environment,
+    episodes: int = 200,
+    seed: int = 1_000_000,
+    *,
+    deterministic: bool = True,
+    environment_arguments: dict[str, Any] | None = None,
+    num_envs: int = 64,
+) -> dict[str, Any]:
+    """Scores a policy over whole episodes; episode `i` has the seed `seed + i`.
+
+    Args:
+        policy, env, episodes, seed, deterministic, environment_arguments, num_envs:
+            As in `rollout`.
+
+    Returns:
+        What a preset's `evaluation.json` holds: a dict with `mean_return`,
+        `std_return` (over episodes; None of one), `mean_length`, `success_rate` (if
+        the environment reports success), the lists `returns` and `successes` in the
+        order of the seeds, and `environment`, `environment_arguments`, `episodes`,
+        `seed`, `actions` ("greedy", "sampled" or "random") and `backend`.
+
+    Raises:
+        ValueError, ImportError: As `rollout`.
+
+    Example:
+
+    >>> policy = keras_agalite.MemoryPolicy.from_preset("tmaze_10")
+    >>> keras_agalite.evaluate(policy, "tmaze_10")["success_rate"]
+    1.0
+    """
+    import keras
+
+    played = rollout(
+        policy,
+        env,
+        episodes,
+        seed,
+        deterministic=deterministic,
+        environment_arguments=environment_arguments,
+        num_envs=num_envs,
+    )
+    returns = np.array([episode.total_reward for episode in played])
+    successes = [e.success for e in played if e.success is not None]
+    greedy = "greedy" if deterministic else "sampled"
+    result = {
+        **_describe(env, environment_arguments or {}),
+        "episodes": episodes,
+        "seed": seed,
+        "actions": "random" if policy is None else greedy,
+        "backend": keras.backend.backend(),
+        "mean_return": float(returns.mean()),
+        "std_return": float(returns.std(ddof=1)) if episodes > 1 else None,
+        "mean_length": float(np.mean([episode.length for episode in played])),
+    }
+    if len(successes) == episodes:
+        result["success_rate"] = float(np.mean(successes))
+        result["successes"] = successes
+    return {**result, "returns": returns.tolist()}
+
+
+def _describe(env: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    name = env
+    if not isinstance(env, str):
+        name, arguments = type(env).__name__, {}
+        if env.spec is not None:
+            name, arguments = env.spec.id, dict(env.spec.kwargs)
+    return {"environment": name, "environment_arguments": arguments}
+
+
+@contextlib.contextmanager
+def _vector(env: Any, number: int, arguments: dict[str, Any]) -> Iterator[Any]:
+    """A vector of the environment; what is made here is closed afterwards."""
+    if isinstance(env, str):
+        vector = _make(env, number, arguments)
+        try:
+            yield vector
+        finally:
+            vector.close()
+    elif isinstance(env, gymnasium.Env):
+        vector = gymnasium.vector.SyncVectorEnv([lambda: env])
+        vector.closed = True  # or it would close the environment when it is gone
+        yield vector
+    elif isinstance(env, gymnasium.vector.VectorEnv):
+        if env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED:
+            raise ValueError(
+                "`env` must reset itself: NEXT_STEP or SAME_STEP. Received: "
+                "autoreset_mode=DISABLED"
+            )
+        yield env
+    else:
+        raise ValueError(
+            "`env` must be a name, a gymnasium.Env or a gymnasium.vector.VectorEnv. "
+            f"Received: env={env!r}"
+        )
+
+
+def _make(
+    name: str, number: int, arguments: dict[str, Any]
+) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    # Our own vectors take a seed for each row. Others may not, as gymnasium's
+    # CartPole: of those the plain form is stepped one after another.
+    mode = None if has_functional(name) else "sync"
+    try:
+        return make_vec(name, number, vectorization_mode=mode, **arguments)
+    except (gymnasium.error.Error, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`env` cannot be made. Received: env={name!r}, environment_arguments="
+            f"{arguments}: {error}"
+        ) from error
+
+
+def _play(
+    policy: Any,
+    vector: Any,
+    seed: int,
+    rng: np.random.Generator | None,
+    max_steps: int | None,
+    on_step: Callable[[Step], Any] | None,
+) -> list[Episode]:
+    """Plays one episode in each row."""
+    number = vector.num_envs
+    state, add_previous = None, False
+    if policy is not None:
+        _check_actions(policy, vector)
+        state = policy.initial_state(number)
+        add_previous = _lacks_previous(policy, vector)
+    elif rng is not None:
+        vector.action_space.seed(int(rng.integers(2**31)))
+    seeds = [seed + row for row in range(number)]
+    try:
+        observation, _ = vector.reset(seed=seeds)
+    except (gymnasium.error.Error, TypeError) as error:
+        raise ValueError(
+            "`env` must take a list of seeds, one for each row; its name, or one of "
+            f"its environments, can be played instead. Received: env={vector!r}: "
+            f"{error}"
+        ) from error
+    action = reward = None
+    totals, lengths = np.zeros(number), np.zeros(number, int)
+    successes: dict[int, bool] = {}
+    running = np.ones(number, bool)
+    while True:
+        if add_previous:
+            observation = _with_previous(vector, observation, action, reward)
+        if on_step:
+            on_step(Step(observation, state, action, reward, running.copy()))
+        if not running.any() or (max_steps and lengths.max() >= max_steps):
+            break
+        if policy is None:
+            action = vector.action_space.sample()
+        else:
+            action, state = policy.act(
+                observation, state, deterministic=rng is None, seed=rng
+            )
+        observation, reward, terminated, truncated, info = vector.step(action)
+        # Rows that are done begin another episode, which does not count.
+        totals += np.where(running, reward, 0.0)
+        lengths += running
+        ended = running & (terminated | truncated)
+        final = info.get("final_info", info)  # where the same step begins another
+        if "success" in final:
+            told = ended & final.get("_success", True)
+            successes |= {int(i): bool(final["success"][i]) for i in np.where(told)[0]}
+        running &= ~ended
+    return [
+        Episode(seeds[i], float(totals[i]), int(lengths[i]), successes.get(i))
+        for i in range(number)
+    ]
+
+
+def _check_actions(policy: Any, vector: Any) -> None:
+    ours, theirs = policy.action_space, vector.single_action_space
+    fits = type(ours) is type(theirs) and spaces.flatdim(ours) == spaces.flatdim(theirs)
+    if not fits:
+        raise ValueError(
+            f"`env` must take the policy's actions, {ours}. Received: an environment "
+            f"with the actions {theirs}"
+        )
+
+
+def _lacks_previous(policy: Any, vector: Any) -> bool:
+    def parts(space: Any) -> Any:
+        return space.spaces if isinstance(space, spaces.Dict) else {}
+
+    needed = set(PREVIOUS) & set(parts(policy.observation_space))
+    return bool(needed - set(parts(vector.single_observation_space)))
+
+
+def _with_previous(vector: Any, observation: Any, action: Any, reward: Any) -> Any:
+    """What the wrapper `PreviousActionReward` adds to each row."""
+    parts, space = {"observation": observation}, vector.single_action_space
+    if isinstance(vector.single_observation_space, spaces.Dict):
+        parts = dict(observation)
+    if action is None:
+        action = np.zeros((vector.num_envs, spaces.flatdim(space)))
+        reward = np.zeros(vector.num_envs)
+    else:
+        action = np.stack([spaces.flatten(space, row) for row in action])
+    parts["previous_action"] = action.astype(np.float32)
+    parts["previous_reward"] = np.asarray(reward, np.float32)[:, None]
+    return parts

@@ -1,0 +1,489 @@
+"""What the zoo's policies are made of, whatever their memory.
+
+Settings are those of Pramanik et al. (TMLR 2024, arXiv 2310.15719) where the paper has
+any; docs/zoo.md says where it has none.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from keras_agalite.models.presets import FORMAT
+from keras_agalite.models.sizes import count_parameters
+from keras_agalite.models.spaces import space_to_config
+
+MAZE_SIZES = ("9x9", "11x11", "13x13", "15x15")
+VARIANTS = ("grid", "continuous")
+CRAFTAX = ("symbolic", "classic")
+MINIGRID_SIZES = (7, 9, 11, 13, "13_random", "17_random")
+
+# Widths are multiples of this.
+_STEP = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PolicySpec:
+    """A policy for one environment, whatever its memory.
+
+    Sizes are those of the policy with AGaLiTe. One with another memory is as wide as
+    it must be to have nearly as many weights.
+
+    Attributes:
+        name: Name of the policy with AGaLiTe.
+        environment: Name of the environment, for `keras_agalite.environments.make`.
+        environment_arguments: Its arguments.
+        previous_action_reward: Whether the environment is wrapped in
+            `PreviousActionReward`.
+        observation_space: What the policy sees, a wrapper's part included.
+        action_space: What it chooses from.
+        encoder: Short name of the encoder: `"mlp"`, `"grid"`, `"conv"`, `"resnet"`.
+        encoder_arguments: Its arguments, without the observation space.
+        head_units: Width of the hidden layers of actor and critic.
+        head_activation: Their activation.
+        num_layers: Blocks of the memory.
+        num_heads: Attention heads of a block.
+        head_dim: Width of a head.
+        hidden_dim: Width of the stream.
+        eta: Feature expansion.
+    """
+
+    name: str
+    environment: str
+    environment_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    previous_action_reward: bool = False
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+    encoder: str
+    encoder_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    head_units: int
+    head_activation: str = "tanh"
+    num_layers: int = 4
+    num_heads: int = 4
+    head_dim: int = 64
+    hidden_dim: int = 128
+    eta: int = 4
+
+    def with_spaces(
+        self,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+    ) -> "PolicySpec":
+        """The same policy for another environment's spaces."""
+        return dataclasses.replace(
+            self, observation_space=observation_space, action_space=action_space
+        )
+
+    def memory_arguments(self, memory: str = "agalite") -> dict[str, Any]:
+        """The arguments of the memory's constructor.
+
+        Args:
+            memory: Short name of a memory.
+
+        Raises:
+            ValueError: If no memory has the name.
+        """
+        return dict(self.config(memory)["memory"]["config"])
+
+    def config(self, memory: str = "agalite") -> dict[str, Any]:
+        """The configuration of a preset with this memory.
+
+        Args:
+            memory: Short name of a memory. AGaLiTe has the spec's own width; another
+                memory has the multiple of 8 that brings the policy's number of weights
+                nearest to AGaLiTe's.
+
+        Raises:
+            ValueError: If no memory has the name.
+        """
+        config = self._config("agalite", self.hidden_dim)
+        if memory == "agalite":
+            return config
+        target = count_parameters(config)
+
+        def weights(width: int) -> int:
+            return count_parameters(self._config(memory, width))
+
+        # The number of weights grows with the width: double it, then bisect.
+        low, high = _STEP, 2 * _STEP
+        while weights(high) < target:
+            low, high = high, 2 * high
+        while high - low > _STEP:
+            middle = (low + high) // (2 * _STEP) * _STEP
+            low, high = (middle, high) if weights(middle) < target else (low, middle)
+        width = min(low, high, key=lambda width: abs(weights(width) - target))
+        return self._config(memory, width)
+
+    def _config(self, memory: str, width: int) -> dict[str, Any]:
+        space = space_to_config(self.observation_space)
+        name, arguments = _MEMORIES[memory](self, width)
+        return {
+            "format": FORMAT,
+            "encoder": {
+                "class": _ENCODERS[self.encoder],
+                "dtype": "float32",
+                "config": {"observation_space": space, **self.encoder_arguments},
+            },
+            "memory": {"class": name, "dtype": "float32", "config": arguments},
+            "action_space": space_to_config(self.action_space),
+            "head_units": self.head_units,
+            "head_activation": self.head_activation,
+        }
+
+
+_ENCODERS = {
+    "mlp": "MLPEncoder",
+    "grid": "GridEncoder",
+    "conv": "ConvEncoder",
+    "resnet": "ResNetEncoder",
+}
+
+
+def _blocks(name: str, **more: Any) -> Callable[[PolicySpec, int], Any]:
+    def arguments(a: PolicySpec, width: int) -> tuple[str, dict[str, Any]]:
+        sizes = {
+            "num_layers": a.num_layers,
+            "num_heads": a.num_heads,
+            "head_dim": a.head_dim,
+            "hidden_dim": width,
+            "intermediate_dim": width,
+        }
+        return name, {**sizes, **more}
+
+    return arguments
+
+
+def _cells(name: str, num_layers: int) -> Callable[[PolicySpec, int], Any]:
+    def arguments(a: PolicySpec, width: int) -> tuple[str, dict[str, Any]]:
+        return name, {"hidden_dim": width, "num_layers": num_layers}
+
+    return arguments
+
+
+def _layers(name: str, *widths: str, **more: Any) -> Callable[[PolicySpec, int], Any]:
+    """As many layers as AGaLiTe has; what `widths` names is as wide as the stream."""
+
+    def arguments(a: PolicySpec, width: int) -> tuple[str, dict[str, Any]]:
+        sizes = dict.fromkeys(("hidden_dim", *widths), width)
+        return name, {"num_layers": a.num_layers, **sizes, **more}
+
+    return arguments
+
+
+def _gated_delta_net(a: PolicySpec, width: int) -> tuple[str, dict[str, Any]]:
+    sizes = {"head_dim": a.head_dim // 2, "expand_v": 2, "conv_size": 4}
+    return _blocks("GatedDeltaNet", **sizes)(a, width)
+
+
+_MEMORIES: dict[str, Callable[[PolicySpec, int], tuple[str, dict[str, Any]]]] = {
+    "agalite": lambda a, width: _blocks("AGaLiTe", eta=a.eta, r=2)(a, width),
+    "galite": _blocks("GaLiTe", eta=2),
+    "gtrxl": _blocks("GTrXL", memory_length=128, sliding_window=True),
+    "shm": _layers(
+        "StableHadamardMemory",
+        "intermediate_dim",
+        memory_size=64,
+        num_rows=128,
+        random_row=True,
+        seed=0,
+    ),
+    "ffm": _layers(
+        "FastForgetfulMemory", memory_size=32, context_size=4, max_period=1024
+    ),
+    "gated_delta_net": _gated_delta_net,
+    "lru": _layers("LRU", "state_dim", r_min=0.0, r_max=1.0, max_phase=2 * math.pi),
+    "mingru": _layers("MinGRU", "intermediate_dim", expansion=1),
+    "gru": _cells("GRU", 1),
+    "lstm": _cells("LSTM", 1),
+    "memoryless": _cells("Memoryless", 4),
+}
+MEMORY_NAMES = tuple(_MEMORIES)
+CLASSES = {
+    "agalite": "AGaLiTe",
+    "galite": "GaLiTe",
+    "gtrxl": "GTrXL",
+    "shm": "StableHadamardMemory",
+    "ffm": "FastForgetfulMemory",
+    "gated_delta_net": "GatedDeltaNet",
+    "lru": "LRU",
+    "mingru": "MinGRU",
+    "gru": "GRU",
+    "lstm": "LSTM",
+    "memoryless": "Memoryless",
+}
+
+
+_SMALL: dict[str, Any] = {"num_layers": 2, "num_heads": 2, "head_dim": 32}
+_VECTOR: dict[str, Any] = {
+    "encoder": "mlp",
+    "encoder_arguments": {"units": [], "activation": "tanh"},
+}
+_IMAGE: dict[str, Any] = {
+    "encoder": "conv",
+    "encoder_arguments": {"units": 256},
+    "head_units": 256,
+}
+
+
+def _pixels(height: int, width: int) -> spaces.Box:
+    return spaces.Box(0, 255, (height, width, 3), np.uint8)
+
+
+def tmaze(corridor_length: int) -> PolicySpec:
+    """T-Maze; up to a corridor of 200 with half the paper's blocks and widths."""
+    bits = max(8, (corridor_length - 1).bit_length())
+    sizes = {**_SMALL, "hidden_dim": 64} if corridor_length <= 200 else {}
+    return PolicySpec(
+        name=f"tmaze_{corridor_length}",
+        environment="tmaze",
+        environment_arguments={
+            "corridor_length": corridor_length,
+            "num_distractors": 6,
+        },
+        observation_space=spaces.Box(0.0, 1.0, (8 + bits,), np.float32),
+        action_space=spaces.Discrete(4),
+        head_units=64 if corridor_length <= 200 else 128,
+        **_VECTOR,
+        **sizes,
+    )
+
+
+def memory_chain(memory_length: int) -> PolicySpec:
+    """MemoryChain of one bit: time left, index, bit."""
+    return PolicySpec(
+        name=f"memory_chain_{memory_length}",
+        environment="memory_chain",
+        environment_arguments={"memory_length": memory_length},
+        observation_space=spaces.Box(-1.0, 1.0, (3,), np.float32),
+        action_space=spaces.Discrete(2),
+        head_units=64,
+        hidden_dim=64,
+        **_VECTOR,
+        **_SMALL,
+    )
+
+
+def memory_maze(size: str) -> PolicySpec:
+    """Memory Maze, seen as its image alone, with half the paper's blocks."""
+    name = f"memory_maze_{size}"
+    return PolicySpec(
+        name=name,
+        environment=name,
+        observation_space=_pixels(64, 64),
+        action_space=spaces.Discrete(6),
+        num_layers=2,
+        **_IMAGE,
+    )
+
+
+def _memory_gym(task: str, variant: str) -> PolicySpec:
+    """Memory Gym's tasks look alike, and get the paper's policy for Mystery Path."""
+    grid = variant == "grid"
+    name = f"{task}_grid" if grid else task
+    return PolicySpec(
+        name=name,
+        environment=name,
+        observation_space=_pixels(84, 84),
+        action_space=spaces.Discrete(4) if grid else spaces.MultiDiscrete([3, 3]),
+        eta=8,
+        **_IMAGE,
+    )
+
+
+def mystery_path(variant: str) -> PolicySpec:
+    """Mystery Path of memory-gym."""
+    return _memory_gym("mystery_path", variant)
+
+
+def mortar_mayhem(variant: str) -> PolicySpec:
+    """Mortar Mayhem of memory-gym."""
+    return _memory_gym("mortar_mayhem", variant)
+
+
+def searing_spotlights() -> PolicySpec:
+    """Searing Spotlights of memory-gym."""
+    return _memory_gym("searing_spotlights", "continuous")
+
+
+def vizdoom_two_colors() -> PolicySpec:
+    """Two Colors in ViZDoom."""
+    return PolicySpec(
+        name="vizdoom_two_colors",
+        environment="vizdoom_two_colors",
+        observation_space=_pixels(60, 80),
+        action_space=spaces.Discrete(5),
+        **_IMAGE,
+    )
+
+
+def craftax(variant: str) -> PolicySpec:
+    """Craftax with symbolic observations, and Craftax-Classic with them."""
+    size, actions = (8268, 43) if variant == "symbolic" else (1345, 17)
+    name = f"craftax_{variant}"
+    return PolicySpec(
+        name=name,
+        environment=name,
+        observation_space=spaces.Box(-np.inf, np.inf, (size,), np.float32),
+        action_space=spaces.Discrete(actions),
+        encoder="mlp",
+        encoder_arguments={"units": [128], "activation": "relu"},
+        head_units=128,
+        head_activation="relu",
+        eta=8,
+    )
+
+
+def minigrid_memory(size: int | str) -> PolicySpec:
+    """MiniGrid-Memory, with half the paper's blocks and widths."""
+    name = f"minigrid_memory_{size}"
+    return PolicySpec(
+        name=name,
+        environment=name,
+        observation_space=spaces.Box(0, 255, (7, 7, 3), np.uint8),
+        action_space=spaces.Discrete(7),
+        encoder="grid",
+        encoder_arguments={"categories": [11, 6, 4], "units": 128},
+        head_units=64,
+        hidden_dim=64,
+        **_SMALL,
+    )
+
+
+def _popgym_spaces() -> dict[str, tuple[list[Any], list[Any]]]:
+    """Observations and actions of POPGym's tasks: easy, medium, hard."""
+    discrete, multi = spaces.Discrete, spaces.MultiDiscrete
+    cart = np.array([4.8, 24 * 2 * np.pi / 360], np.float32)
+    cart_pole: Any = [spaces.Box(-cart, cart)] * 3, [discrete(2)] * 3
+    torque = spaces.Box(-2.0, 2.0, (1,), np.float32)
+    pendulum: Any = [spaces.Box(-1.0, 1.0, (2,), np.float32)] * 3, [torque] * 3
+    suits: Any = [discrete(4)] * 3, [discrete(4)] * 3
+    return {
+        "Autoencode": ([multi([2, 4])] * 3, [discrete(4)] * 3),
+        "Battleship": ([discrete(2)] * 3, [multi([n, n]) for n in (8, 10, 12)]),
+        "Concentration": (
+            [multi([3] * 52), multi([3] * 104), multi([14] * 52)],
+            [discrete(n) for n in (52, 104, 52)],
+        ),
+        "CountRecall": (
+            [multi([n, n]) for n in (2, 4, 13)],
+            [discrete(n) for n in (27, 27, 17)],
+        ),
+        "HigherLower": ([discrete(13)] * 3, [discrete(2)] * 3),
+        "MineSweeper": (
+            [discrete(n) for n in (3, 7, 10)],
+            [multi([n, n]) for n in (4, 6, 8)],
+        ),
+        "MultiarmedBandit": ([discrete(2)] * 3, [discrete(n) for n in (10, 20, 30)]),
+        "NoisyPositionOnlyCartPole": cart_pole,
+        "NoisyPositionOnlyPendulum": pendulum,
+        "PositionOnlyCartPole": cart_pole,
+        "PositionOnlyPendulum": pendulum,
+        "RepeatFirst": suits,
+        "RepeatPrevious": suits,
+        "VelocityOnlyCartPole": (
+            [spaces.Box(-np.inf, np.inf, (2,), np.float32)] * 3,
+            [discrete(2)] * 3,
+        ),
+    }
+
+
+# Those whose observations are answers to the last action, which is added to them.
+_POPGYM_ANSWERS = ("Battleship", "Concentration", "MineSweeper", "MultiarmedBandit")
+_LEVELS = ("Easy", "Medium", "Hard")
+
+
+def popgym_tasks() -> tuple[str, ...]:
+    return tuple(name + level for name in _popgym_spaces() for level in _LEVELS)
+
+
+def popgym(task: str) -> PolicySpec:
+    """A task of POPGym, with half the paper's blocks."""
+    level = next(level for level in _LEVELS if task.endswith(level))
+    name = task.removesuffix(level)
+    observations, actions = _popgym_spaces()[name]
+    observation: Any = observations[_LEVELS.index(level)]
+    action = actions[_LEVELS.index(level)]
+    if name in _POPGYM_ANSWERS:
+        added = {"previous_action": spaces.flatdim(action), "previous_reward": 1}
+        parts = {
+            key: spaces.Box(-np.inf, np.inf, (size,), np.float32)
+            for key, size in added.items()
+        }
+        observation = spaces.Dict({"observation": observation, **parts})
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", task).lower()
+    return PolicySpec(
+        name=f"popgym_{words}",
+        environment=f"popgym:{task}",
+        observation_space=observation,
+        action_space=action,
+        head_units=128,
+        **_VECTOR,
+        **_SMALL,
+    )
+
+
+@functools.cache
+def known_specs() -> dict[str, PolicySpec]:
+    """Every policy of the zoo by name; of those with a length, one each."""
+    specs = (
+        tmaze(10),
+        memory_chain(100),
+        *map(memory_maze, MAZE_SIZES),
+        *map(mystery_path, VARIANTS),
+        *map(mortar_mayhem, VARIANTS),
+        searing_spotlights(),
+        vizdoom_two_colors(),
+        *map(craftax, CRAFTAX),
+        *map(minigrid_memory, MINIGRID_SIZES),
+        *map(popgym, popgym_tasks()),
+    )
+    return {spec.name: spec for spec in specs}
+
+
+# Policies with a length in their names, and the least of each.
+_LENGTHS: dict[str, tuple[Callable[[int], PolicySpec], int]] = {
+    "tmaze": (tmaze, 2),
+    "memory_chain": (memory_chain, 1),
+}
+FORMS = ("tmaze_<corridor length>", "memory_chain_<memory length>", "popgym_<task>")
+
+
+def find_spec(name: str) -> PolicySpec:
+    """The specification of a policy of the zoo.
+
+    Args:
+        name: `tmaze_<corridor length>`, `memory_chain_<memory length>`, or one of the
+            names that `list_policies()` lists, such as `"memory_maze_9x9"` or
+            `"popgym_repeat_first_easy"`.
+
+    Returns:
+        A `PolicySpec`.
+
+    Raises:
+        ValueError: If no policy has the name; the message lists the legal forms.
+
+    Example:
+
+    >>> spec = find_spec("tmaze_20")
+    >>> spec.environment, spec.environment_arguments
+    ('tmaze', {'corridor_length': 20, 'num_distractors': 6})
+    """
+    if name in known_specs():
+        return known_specs()[name]
+    stem, _, length = name.rpartition("_")
+    if stem in _LENGTHS and re.fullmatch("[1-9][0-9]{0,8}", length):
+        make, least = _LENGTHS[stem]
+        if int(length) >= least:
+            return make(int(length))
+    families = tuple(form.partition("<")[0] for form in FORMS)
+    fixed = [known for known in known_specs() if not known.startswith(families)]
+    raise ValueError(
+        f"Expected the name of a policy of the zoo: {', '.join([*FORMS, *fixed])}, as "
+        f"keras_agalite.zoo.list_policies() lists them. Received: name={name!r}"
+    )

@@ -1,0 +1,142 @@
+"""Recipes that name a policy of the zoo: both say the same, and overrides win."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_agalite.zoo.specs import find_spec
+from training.learning.policy import check_policy, make_policy
+from training.recipe import Recipe, load_recipe
+
+RECIPES = {path.stem: path for path in Path("training/recipes").glob("*.toml")}
+OF_THE_ZOO = {
+    stem: tomllib.loads(path.read_text())["policy"]
+    for stem, path in RECIPES.items()
+    if "policy" in tomllib.loads(path.read_text())
+}
+# What a policy of the zoo gives, so that no recipe of one says it again.
+GIVEN = {"encoder", "encoder_arguments", "memory_arguments", "head_units"}
+GIVEN |= {"head_activation", "previous_action_reward"}
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text('policy = "tmaze_10"\ntotal_steps = 100\n')
+    return file
+
+
+def saved_config(policy, tmp_path):
+    policy.save_to_preset(tmp_path / "preset")
+    config = json.loads((tmp_path / "preset" / "config.json").read_text())
+    return {key: value for key, value in config.items() if key != "keras_agalite"}
+
+
+def test_all_recipes_but_those_of_other_environments_name_a_policy():
+    assert set(RECIPES) - set(OF_THE_ZOO) == {"ale_pong", "mujoco_hopper_positions"}
+
+
+@pytest.mark.parametrize("stem", sorted(OF_THE_ZOO))
+def test_no_recipe_repeats_what_the_zoo_says(stem):
+    assert not GIVEN & set(tomllib.loads(RECIPES[stem].read_text()))
+
+
+@pytest.mark.parametrize("stem", sorted(OF_THE_ZOO))
+def test_a_recipe_describes_the_policy_of_the_zoo(stem):
+    recipe, spec = load_recipe(RECIPES[stem]), find_spec(OF_THE_ZOO[stem])
+
+    assert recipe.memory_arguments == spec.memory_arguments(recipe.memory)
+    assert recipe.environment.removeprefix("fast_") == spec.environment
+    for key in GIVEN - {"memory_arguments"}:
+        assert getattr(recipe, key) == getattr(spec, key), key
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(OF_THE_ZOO.values()) - {f"tmaze_{n}" for n in (20, 50, 70)})
+)
+def test_a_recipe_builds_the_policy_of_the_zoo(name, tmp_path):
+    spec = find_spec(name)
+    stem = next(stem for stem, policy in OF_THE_ZOO.items() if policy == name)
+    recipe = load_recipe(RECIPES[stem], ['initial_preset=""'])
+
+    policy = make_policy(recipe, spec.observation_space, spec.action_space)
+
+    assert saved_config(policy, tmp_path) == spec.config(recipe.memory)
+
+
+def test_an_override_wins_and_the_rest_stays(recipe_file):
+    recipe = load_recipe(
+        recipe_file,
+        ["environment_arguments.corridor_length=20", "memory_arguments.eta=2"],
+    )
+    spec = find_spec("tmaze_10")
+    assert recipe.environment == "tmaze"
+    assert recipe.environment_arguments == {"corridor_length": 20, "num_distractors": 6}
+    assert recipe.memory_arguments == {**spec.memory_arguments(), "eta": 2}
+    assert recipe.head_units == spec.head_units
+
+
+def test_another_memory_has_about_as_many_weights(recipe_file):
+    recipe = load_recipe(recipe_file, ["memory=gru"])
+    assert recipe.memory_arguments == find_spec("tmaze_10").memory_arguments("gru")
+
+
+def test_another_environment_or_encoder_has_its_own_arguments(recipe_file):
+    changed = ["environment=memory_chain", "encoder=grid"]
+    recipe = load_recipe(recipe_file, changed)
+    assert recipe.environment_arguments == recipe.encoder_arguments == {}
+    assert recipe.memory_arguments == find_spec("tmaze_10").memory_arguments()
+
+
+def test_a_run_keeps_every_key_written_out(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, ["memory=lstm"])
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipe.to_toml())
+    assert "policy" not in tomllib.loads(copy.read_text())
+    assert load_recipe(copy) == recipe
+
+
+@pytest.mark.parametrize("path", sorted(Path("zoo").glob("*/recipe.toml")), ids=str)
+def test_a_released_recipe_describes_what_was_trained(path, tmp_path):
+    config = json.loads((path.parent / "config.json").read_text())
+    spec = find_spec(path.parent.name)
+    policy = make_policy(
+        load_recipe(path, ['initial_preset=""']),
+        spec.observation_space,
+        spec.action_space,
+    )
+    config.pop("keras_agalite")
+    assert saved_config(policy, tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"memory": "elephant"}, r"memory.*agalite.*Received: memory='elephant'"),
+        ({"encoder": "eye"}, r"encoder.*mlp.*Received: encoder='eye'"),
+        ({"initial_preset": "nowhere"}, "Expected the name of a released policy"),
+    ],
+)
+def test_unknown_parts_are_refused_before_any_work(keys, message):
+    recipe = Recipe(name="small", environment="tmaze", total_steps=1, **keys)
+    with pytest.raises(ValueError, match=message):
+        check_policy(recipe)
+
+
+def test_the_seed_decides_the_weights(recipe_file):
+    spec = find_spec("tmaze_10")
+    weights = [
+        make_policy(
+            load_recipe(recipe_file, [f"seed={seed}"]),
+            spec.observation_space,
+            spec.action_space,
+        ).get_weights()
+        for seed in (1, 1, 2)
+    ]
+    for one, same in zip(weights[0], weights[1], strict=True):
+        np.testing.assert_array_equal(one, same)
+    pairs = zip(weights[0], weights[2], strict=True)
+    assert any((one != other).any() for one, other in pairs)

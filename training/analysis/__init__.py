@@ -1,0 +1,1 @@
+"""Finished runs: their scores, compared and drawn."""

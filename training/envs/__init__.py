@@ -1,0 +1,1 @@
+"""Environments of a recipe: made, watched, in processes of their own."""

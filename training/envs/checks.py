@@ -1,0 +1,141 @@
+"""Environments that are checked: a fault is reported with its environment and step.
+
+Importing this imports no backend, so that workers stay small.
+"""
+
+import traceback
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from training.errors import EnvironmentFault
+
+
+class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Raises an `EnvironmentFault` if the environment raises or gives wrong data.
+
+    Wrong are observations of another shape or dtype than the space's, and
+    observations or rewards that are NaN or infinite.
+
+    Args:
+        env: The environment.
+        index: Its place in the vector, for the message.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
+        super().__init__(env)
+        self.index = index
+        self.last_seed: int | None = None
+        self.total = self.elapsed = 0
+
+    def reset(self, **keywords: Any) -> tuple[Any, dict[str, Any]]:
+        if keywords.get("seed") is not None:
+            self.last_seed = keywords["seed"]
+        self.elapsed = 0
+        observation, info = self._call(self.env.reset, **keywords)
+        self._check(problem(self.observation_space, observation))
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.total += 1
+        self.elapsed += 1
+        result = self._call(self.env.step, action)
+        self._check(problem(self.observation_space, result[0]))
+        if not np.isfinite(result[1]):
+            self._check(f"the reward is {result[1]}")
+        return result
+
+    def _call(self, function: Any, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return function(*arguments, **keywords)
+        except Exception as error:
+            raise EnvironmentFault(
+                f"{self._where()} raised:\n{traceback.format_exc()}"
+            ) from error
+
+    def _check(self, found: str | None) -> None:
+        if found:
+            raise EnvironmentFault(f"{self._where()}: {found}.", wrong_data=True)
+
+    def _where(self) -> str:
+        return (
+            f"Environment {self.index} (last seeded with {self.last_seed}), step "
+            f"{self.elapsed} of its episode and {self.total} of all"
+        )
+
+
+class CheckedVectorEnv(gymnasium.vector.VectorWrapper):
+    """The same for environments that one program steps together.
+
+    Args:
+        env: The vector of environments.
+    """
+
+    def __init__(self, env: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
+        super().__init__(env)
+        self.seed: Any = None
+        self.total = 0
+
+    def reset(self, **keywords: Any) -> tuple[Any, dict[str, Any]]:
+        if keywords.get("seed") is not None:
+            self.seed = keywords["seed"]
+        observation, info = self.env.reset(**keywords)
+        self._check_observation(observation)
+        return observation, info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        self.total += 1
+        result = self.env.step(actions)
+        self._check_observation(result[0])
+        for row in np.flatnonzero(~np.isfinite(result[1])):
+            self._raise(f"the reward is {result[1][row]}", int(row))
+        return result
+
+    def _check_observation(self, observation: Any) -> None:
+        found = problem(self.observation_space, observation)
+        if found:
+            self._raise(found, odd_row(observation))
+
+    def _raise(self, found: str, row: int | None) -> None:
+        which = "Environments" if row is None else f"Environment {row}"
+        raise EnvironmentFault(
+            f"{which} (the vector last seeded with {self.seed}), step {self.total} of "
+            f"all: {found}.",
+            wrong_data=True,
+        )
+
+
+def problem(
+    space: gymnasium.Space[Any], x: Any, name: str = "observation"
+) -> str | None:
+    """What is wrong with an observation, in words; None if nothing is."""
+    if isinstance(space, spaces.Dict):
+        if not isinstance(x, dict) or set(x) != set(space.spaces):
+            keys = sorted(x) if isinstance(x, dict) else type(x).__name__
+            return f"the {name} should have the keys {sorted(space.spaces)}, not {keys}"
+        parts = (problem(part, x[k], f"{name} {k}") for k, part in space.items())
+        return next((found for found in parts if found), None)
+    array = np.asarray(x)
+    if array.shape != (space.shape or ()):
+        return f"the {name} should have the shape {space.shape}, not {array.shape}"
+    # A Discrete observation is often a plain int.
+    exact = isinstance(space, spaces.Box)
+    if array.dtype != space.dtype if exact else array.dtype.kind not in "iub":
+        return f"the {name} should be of dtype {space.dtype}, not {array.dtype}"
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return f"the {name} is NaN or infinite: {array[~np.isfinite(array)][0]}"
+    return None
+
+
+def odd_row(x: Any) -> int | None:
+    """The first row of a batch of observations with a NaN or an infinity."""
+    if isinstance(x, dict):
+        rows = [odd_row(part) for part in x.values()]
+        return min((row for row in rows if row is not None), default=None)
+    array = np.asarray(x)
+    if array.dtype.kind != "f" or array.ndim == 0:
+        return None
+    odd = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+    return int(odd[0]) if len(odd) else None

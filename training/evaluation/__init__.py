@@ -1,0 +1,1 @@
+"""Policies at play: their scores and videos of them."""

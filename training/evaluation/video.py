@@ -1,0 +1,64 @@
+"""A GIF of a policy at work."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import keras_agalite
+from training.envs.make import make_single
+from training.recipe import Recipe
+
+FRAME_MS = 250
+
+
+def write_video(
+    policy: keras_agalite.MemoryPolicy,
+    recipe: Recipe,
+    file: Path,
+    episodes: int,
+    seed: int,
+    sampled: bool = False,
+    frames_kept: slice = slice(None),
+    scale: int = 1,
+) -> None:
+    """Plays episodes; episode i has the seed `seed + i`.
+
+    Args:
+        policy: The policy.
+        recipe: Says which environment.
+        file: The GIF.
+        episodes: Number of episodes.
+        seed: Seed of the first, and of the noise when sampled.
+        sampled: Draw actions instead of taking the most likely ones.
+        frames_kept: Which frames of an episode are shown.
+        scale: Side of a square for each pixel.
+
+    Raises:
+        ValueError: If the environment does not render images.
+    """
+    env = make_single(recipe, render_mode="rgb_array")
+    rng = np.random.default_rng(seed)
+    frames: list[np.ndarray] = []
+    for episode in range(episodes):
+        played: list[Any] = []
+        keras_agalite.rollout(
+            policy,
+            env,
+            seed=seed + episode,
+            deterministic=not sampled,
+            rng=rng,
+            max_steps=frames_kept.stop and max(1, frames_kept.stop - 1),
+            on_step=lambda _, played=played: played.append(env.render()),
+        )
+        frames += [*played[frames_kept], *[played[-1]] * 2]
+    env.close()
+    if not isinstance(frames[0], np.ndarray):
+        raise ValueError(
+            "Expected an environment that renders images. Received: environment="
+            f"{recipe.environment!r}"
+        )
+    square = np.ones((scale, scale, 1), np.uint8)
+    first, *rest = (Image.fromarray(np.kron(frame, square)) for frame in frames)
+    first.save(file, save_all=True, append_images=rest, duration=FRAME_MS, loop=0)

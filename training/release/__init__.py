@@ -1,0 +1,1 @@
+"""Released policies: folders of zoo/ and their cards."""

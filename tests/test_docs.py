@@ -1,4 +1,4 @@
-"""The programs of README.md and docs/ run as they stand, and their links lead somewhere.
+"""The programs of README.md and docs/ run as they stand; links and commands are right.
 
 The words after a block's language say how it runs:
 
@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 import keras
 import pytest
+
+from training.release.tables import tables
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -102,7 +104,8 @@ def run(block, python, folder, environment):
         command = [python, "-c", block.text]
     else:
         # `python` in a command is the interpreter of the tests.
-        command = ["bash", "-ec", f'python() {{ "{sys.executable}" "$@"; }}\n{block.text}']
+        alias = f'python() {{ "{sys.executable}" "$@"; }}'
+        command = ["bash", "-ec", f"{alias}\n{block.text}"]
     result = subprocess.run(
         command,
         cwd=folder,
@@ -115,7 +118,7 @@ def run(block, python, folder, environment):
     return result.stdout
 
 
-@pytest.mark.parametrize("program", parameters())
+@pytest.mark.parametrize("program", list(parameters()))
 def test_a_program_runs(program, tmp_path):
     python = interpreter(list(filter(None, program.words["needs"].split(","))))
     backend = program.words.get("backend", keras.backend.backend())
@@ -137,7 +140,8 @@ def test_the_mechanism_sees_programs_and_their_output(tmp_path):
     page.write_text(
         "```python needs=jax\nprint(1)\n```\n```text\n1\n```\n"
         "```\nnot a program\n```\n"
-        "```python program=a file=a.py\nA = 1\n```\n```bash program=a slow\npython\n```\n"
+        "```python program=a file=a.py\nA = 1\n```\n"
+        "```bash program=a slow\npython\n```\n"
     )
     programs = programs_of(page)
     assert list(programs) == ["1", "a"]
@@ -155,12 +159,19 @@ def anchors_of(page):
 
 
 @pytest.mark.once
+def test_tables_are_those_of_the_catalogs():
+    for page, text in tables().items():
+        assert page.read_text() == text, f"{page.name}: run `python -m training cards`"
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     "page", [*PAGES, ROOT / "zoo" / "README.md"], ids=lambda page: page.name
 )
 def test_links_lead_somewhere(page):
     text = BLOCK.sub("", page.read_text())
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+    images = re.findall(r'src="([^"]+)"', text)
+    for target in [*images, *re.findall(r"\]\(([^)]+)\)", text)]:
         if target.startswith("http"):
             continue
         path, _, anchor = target.partition("#")
@@ -176,7 +187,8 @@ def test_commands_name_what_exists(page):
     text = page.read_text()
     for recipe in re.findall(r"training/recipes/[\w.]+\.toml", text):
         assert (ROOT / recipe).is_file(), recipe
-    for module in re.findall(r"python -m ((?:keras_agalite|training|benchmarks)[\w.]*)", text):
+    ours = r"python -m ((?:keras_agalite|training|benchmarks|tests)\b[\w.]*)"
+    for module in re.findall(ours, text):
         assert importlib.util.find_spec(module.rstrip(".")) is not None, module
     for test in re.findall(r"\btests/[\w/]+\.py", text):
         assert (ROOT / test).is_file(), test

@@ -200,7 +200,9 @@ def _space(space: gymnasium.Space[Any]) -> str:
         return str(space.n)
     if isinstance(space, spaces.Box):
         return f"{space.shape} {space.dtype}"
-    return str(space).replace("MultiDiscrete", "")
+    return str(
+        space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else space
+    )
 
 
 TABLES: dict[str, Callable[[], str]] = {

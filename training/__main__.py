@@ -80,7 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
     release.add_argument("folder", type=Path, help="for example zoo/tmaze_10")
     release.set_defaults(function=_release)
 
-    cards = commands.add_parser("cards", help="write the cards of zoo/ and the tables of docs/ again")
+    cards = commands.add_parser(
+        "cards", help="write the cards of zoo/ and the tables of docs/ again"
+    )
     cards.set_defaults(function=lambda options: _cards())
 
     options = parser.parse_args(arguments)

@@ -157,7 +157,8 @@ class MemoryPolicy(keras.Model):
         features = self.memory.compute_output_shape(
             (None, None, self.encoder.output_size)
         )[0]
-        self.actor.build(features)
+        if not self.actor.built:
+            self.actor.build(features)
         self.critic_hidden.build(features)
         self.critic_output.build((*features[:-1], self.head_units))
         for layer in (self.encoder, self.memory, self.actor):
@@ -181,8 +182,14 @@ class MemoryPolicy(keras.Model):
         return self.memory.state_size
 
     def initial_state(self, batch_size: int) -> list[Any]:
-        """The empty memory: zeros of shape `(batch_size, size)`."""
-        return self.memory.initial_state(batch_size)
+        """The empty memory: zeros of shape `(batch_size, size)`, float32."""
+        if not isinstance(batch_size, int):  # a tensor, in a graph of TensorFlow
+            return self.memory.initial_state(batch_size)
+        # From NumPy: JAX would compile a program to make zeros.
+        return tree.map_structure(
+            lambda size: ops.convert_to_tensor(np.zeros((batch_size, size), "float32")),
+            self.state_size,
+        )
 
     def call(
         self,

@@ -37,17 +37,16 @@ $(VENV_LINT)/ready: pyproject.toml
 	touch $@
 
 REQUIREMENTS = training/requirements
+# Those whose first line says so.
+NO_DEPS = $(shell grep -l -e --no-deps $(REQUIREMENTS)/*.txt)
 
 setup-environments: $(VENV_ENVIRONMENTS)/ready
 
 $(VENV_ENVIRONMENTS)/ready: pyproject.toml $(wildcard $(REQUIREMENTS)/*.txt)
 	$(PYTHON) -m venv $(VENV_ENVIRONMENTS)
 	$(VENV_ENVIRONMENTS)/bin/pip install -q -e ".[jax,test]" \
-	-r $(REQUIREMENTS)/memory_maze.txt -r $(REQUIREMENTS)/craftax.txt
-	$(VENV_ENVIRONMENTS)/bin/pip install -q --no-deps \
-	-r $(REQUIREMENTS)/minigrid.txt -r $(REQUIREMENTS)/mystery_path.txt \
-	-r $(REQUIREMENTS)/gymnax.txt -r $(REQUIREMENTS)/popgym.txt \
-	-r $(REQUIREMENTS)/vizdoom.txt
+	$(addprefix -r ,$(filter-out $(NO_DEPS),$(wildcard $(REQUIREMENTS)/*.txt)))
+	$(VENV_ENVIRONMENTS)/bin/pip install -q --no-deps $(addprefix -r ,$(NO_DEPS))
 	touch $@
 
 train: $(VENV)/ready

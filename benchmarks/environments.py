@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from keras_agalite import environments
-from keras_agalite.environments.registry import NAMES
 
 
 def measure(name: str, number: int, seconds: float) -> dict[str, float]:
@@ -93,7 +92,10 @@ def main() -> None:
         return
     print("| environment | number | steps/s | steps per CPU second | reset, ms |")
     print("|---|---|---|---|---|")
-    for name in options.names or NAMES:
+    rows = environments.list_environments()
+    # A name with an argument in it stands for many.
+    names = [row.name for row in rows if row.form == row.name]
+    for name in options.names or names:
         for number in (1, options.num_envs) if "craftax" in name else (1,):
             # A new process: no thread pool or context of the one before.
             with multiprocessing.get_context("spawn").Pool(1) as pool:

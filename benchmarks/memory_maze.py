@@ -1,6 +1,6 @@
 """Steps per second of the fast Memory Maze with images, and of the real one.
 
-`python -m benchmarks.memory_maze [--size 9x9] [--worlds 64 256] [--samples 1 2 4]`.
+`python -m benchmarks.memory_maze [--size 9x9] [--num-envs 64 256] [--samples 1 2 4]`.
 Both run in this process, in turns; random actions. Where the real one is not
 installed, or cannot draw, the fast one runs alone.
 """
@@ -12,37 +12,37 @@ from typing import Any
 import jax
 import numpy as np
 
-from keras_agalite.environments.functional import reset_worlds, step_worlds
+from keras_agalite.environments.functional import reset_envs, step_envs
 from keras_agalite.environments.functional.memory_maze import MemoryMaze
 
 
 class Fast:
-    """Many worlds; `steps` control steps of all of them are one call."""
+    """Many mazes; `steps` control steps of all of them are one call."""
 
-    def __init__(self, size: str, worlds: int, samples: int, image: bool) -> None:
+    def __init__(self, size: str, num_envs: int, samples: int, image: bool) -> None:
         env = MemoryMaze(
             size, 500, samples=samples, image=image, global_observables=not image
         )
-        self.number = worlds
+        self.num_envs = num_envs
 
-        def step(worlds: Any, key: Any) -> Any:
-            keys = jax.random.split(key, self.number)
-            actions = jax.random.randint(key, (self.number,), 0, 6)
-            worlds, _ = step_worlds(env, keys, worlds, actions)
-            seen = env.observe_all(worlds.state)
-            return worlds, jax.tree.map(lambda x: x.reshape(-1)[::997].sum(), seen)
+        def step(states: Any, key: Any) -> Any:
+            keys = jax.random.split(key, self.num_envs)
+            actions = jax.random.randint(key, (self.num_envs,), 0, 6)
+            states, _ = step_envs(env, keys, states, actions)
+            seen = env.observe_all(states.state)
+            return states, jax.tree.map(lambda x: x.reshape(-1)[::997].sum(), seen)
 
-        def run(worlds: Any, key: Any, steps: int) -> Any:
-            return jax.lax.scan(step, worlds, jax.random.split(key, steps))
+        def run(states: Any, key: Any, steps: int) -> Any:
+            return jax.lax.scan(step, states, jax.random.split(key, steps))
 
         self.run = jax.jit(run, static_argnums=2)
-        keys = jax.random.split(jax.random.key(0), worlds)
-        self.worlds = jax.jit(lambda k: reset_worlds(env, k))(keys)
+        keys = jax.random.split(jax.random.key(0), num_envs)
+        self.states = jax.jit(lambda k: reset_envs(env, k))(keys)
 
     def __call__(self, steps: int) -> int:
-        self.worlds, seen = self.run(self.worlds, jax.random.key(1), steps)
+        self.states, seen = self.run(self.states, jax.random.key(1), steps)
         jax.block_until_ready(seen)
-        return steps * self.number
+        return steps * self.num_envs
 
 
 class Real:
@@ -70,7 +70,7 @@ def timed(work: Any, steps: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="9x9")
-    parser.add_argument("--worlds", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--num-envs", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10, help="of the fast one a call")
@@ -80,12 +80,12 @@ def main() -> None:
         works["real"] = Real(options.size), 100
     except (ImportError, RuntimeError) as error:
         print(error)
-    for number in options.worlds:
+    for number in options.num_envs:
         for samples in options.samples:
             fast = Fast(options.size, number, samples, True)
-            works[f"{number} worlds, samples={samples}"] = fast, options.steps
+            works[f"{number} mazes, samples={samples}"] = fast, options.steps
         fast = Fast(options.size, number, 1, False)
-        works[f"{number} worlds, no images"] = fast, options.steps
+        works[f"{number} mazes, no images"] = fast, options.steps
     for work, steps in works.values():
         work(steps)  # compiles
     rates = {name: [] for name in works}

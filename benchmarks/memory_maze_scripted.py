@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from keras_agalite.environments.functional import reset_worlds, step_worlds
+from keras_agalite.environments.functional import reset_envs, step_envs
 from keras_agalite.environments.functional.memory_maze import MemoryMaze
 from keras_agalite.environments.functional.memory_maze.layouts import SIZES
 from keras_agalite.environments.functional.memory_maze.motion import CELL
@@ -20,7 +20,7 @@ from keras_agalite.environments.functional.memory_maze.scripted import scripted_
 
 def real_returns(size: str, episodes: int, seed: int) -> list[float]:
     """Returns in memory-maze's environment, without its camera."""
-    from benchmarks.record_memory_maze import Real
+    from tests.environments.make_memory_maze_fixtures import Real
 
     real, act, returns = Real(size, seed), jax.jit(scripted_action), []
     middle = (SIZES[size].cells - 2) / 2
@@ -44,17 +44,17 @@ def fast_returns(
     """Returns in the fast one, all episodes at once."""
     env = MemoryMaze(size, 2000, seed, image=False, global_observables=True)
 
-    play = env.teacher if looks_ahead else env.scripted_action
+    play = env.teacher_action if looks_ahead else env.scripted_action
 
-    def step(worlds: Any, key: Any) -> Any:
-        actions = jax.vmap(play)(worlds.state)
-        return step_worlds(env, jax.random.split(key, episodes), worlds, actions)
+    def step(states: Any, key: Any) -> Any:
+        actions = jax.vmap(play)(states.state)
+        return step_envs(env, jax.random.split(key, episodes), states, actions)
 
     @jax.jit
     def run(key: Any) -> Any:
         keys = jax.random.split(key, env.max_episode_steps + 1)
-        worlds = reset_worlds(env, jax.random.split(keys[0], episodes))
-        return jax.lax.scan(step, worlds, keys[1:])[0].total
+        states = reset_envs(env, jax.random.split(keys[0], episodes))
+        return jax.lax.scan(step, states, keys[1:])[0].total
 
     return np.asarray(run(jax.random.key(seed))).tolist()
 

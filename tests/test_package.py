@@ -41,8 +41,8 @@ PUBLIC = {
         memory_chain_policy memory_maze_policy minigrid_memory_policy
         mortar_mayhem_policy mystery_path_policy popgym_policy
         searing_spotlights_policy tmaze_policy vizdoom_two_colors_policy""",
-    "keras_agalite.environments": """CraftaxVectorEnv PreviousActionReward TMaze make
-        make_vec""",
+    "keras_agalite.environments": """EnvironmentInfo PreviousActionReward TMaze
+        list_environments make make_vec""",
 }
 
 

@@ -11,7 +11,7 @@ import keras
 import keras_agalite
 from keras_agalite.environments import functional
 from keras_agalite.environments.functional.registry import has_functional
-from keras_agalite.environments.functional.vector import FunctionalVectorEnv
+from keras_agalite.environments.functional_vector import FunctionalVectorEnv
 from training.checked import CheckedVectorEnv
 from training.environments import is_stepped_together, make_vector
 from training.recipe import ENCODERS, MEMORIES, Recipe

@@ -11,8 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from keras_agalite.environments.functional import (
     FunctionalEnv,
-    reset_worlds,
-    step_worlds,
+    reset_envs,
+    step_envs,
 )
 from training.ppo import PPO, Experience
 
@@ -42,10 +42,11 @@ class FunctionalCollector:
             )
 
         # Worlds never leave their device, whatever a step of them does.
-        self._reset = local(lambda keys: reset_worlds(env, keys), (rows,))
-        self._step = local(lambda *x: step_worlds(env, *x), (rows, rows, rows))
+        self._reset = local(lambda keys: reset_envs(env, keys), (rows,))
+        self._step = local(lambda *x: step_envs(env, *x), (rows, rows, rows))
         self._observe = local(env.observe_all, (rows,))
-        self._teach = local(jax.vmap(env.teacher), (rows,)) if env.teacher else None
+        teacher = env.teacher_action
+        self._teach = local(jax.vmap(teacher), (rows,)) if teacher else None
         learner, worlds = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
         self.reset = jax.jit(self._start, out_shardings=worlds)
         if ppo.learns_in_steps:

@@ -6,8 +6,10 @@ without it, name the module:
 `gymnasium.make("keras_agalite.environments:keras_agalite/TMaze-v0")`.
 """
 
+from keras_agalite.environments import functional as functional
 from keras_agalite.environments import registry as registry
-from keras_agalite.environments.craftax import CraftaxVectorEnv as CraftaxVectorEnv
+from keras_agalite.environments.catalog import EnvironmentInfo as EnvironmentInfo
+from keras_agalite.environments.registry import list_environments as list_environments
 from keras_agalite.environments.registry import make as make
 from keras_agalite.environments.registry import make_vec as make_vec
 from keras_agalite.environments.tmaze import TMaze as TMaze

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
-from keras_agalite.environments.memory_maze import Maze
+from keras_agalite.environments._maze import Maze
 
 
 class MazeProcess:

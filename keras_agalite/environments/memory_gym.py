@@ -8,7 +8,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.environments._packages import is_installed, require
+from keras_agalite.environments._checks import check_action, check_render_mode
+from keras_agalite.environments._packages import require
 
 
 class MemoryGym(gymnasium.Env[np.ndarray, Any]):
@@ -32,7 +33,8 @@ class MemoryGym(gymnasium.Env[np.ndarray, Any]):
 
     Raises:
         ImportError: If memory-gym is not installed; the message has the pip command.
-        ValueError: If Memory Gym knows no such option.
+        ValueError: If Memory Gym knows no such option, or `render_mode` is none of
+            those; at a step, if the action is illegal.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
@@ -40,10 +42,8 @@ class MemoryGym(gymnasium.Env[np.ndarray, Any]):
     def __init__(
         self, module: str, name: str, render_mode: str | None, options: dict[str, Any]
     ) -> None:
-        # memory-gym pins an old gymnasium and pygame that it does not need.
-        pygame = "" if is_installed("pygame") else " pygame-ce"
-        command = f"pip install --no-deps memory-gym{pygame}"
-        require(type(self).__name__, ("memory_gym", "pygame"), command)
+        check_render_mode(render_mode, self.metadata["render_modes"])
+        require(type(self).__name__, "memory_gym")
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         game = getattr(importlib.import_module(f"memory_gym.{module}"), name)
@@ -83,6 +83,7 @@ class MemoryGym(gymnasium.Env[np.ndarray, Any]):
         return self.frame, {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        check_action(action, self.action_space)
         self.frame, reward, done, _, info = self.env.step(action)
         success = bool(done and self.succeeded(info))
         truncated = bool(done and not success and self.ran_out())

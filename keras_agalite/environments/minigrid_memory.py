@@ -6,16 +6,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.environments._packages import is_installed, require
-
-SIZES = {
-    "S7": (7, False),
-    "S9": (9, False),
-    "S11": (11, False),
-    "S13": (13, False),
-    "S13Random": (13, True),
-    "S17Random": (17, True),
-}
+from keras_agalite.environments._checks import check_action, check_render_mode
+from keras_agalite.environments._packages import require
+from keras_agalite.environments.catalog import MINIGRID_MEMORY_SIZES
 
 
 class MiniGridMemory(gymnasium.Env[np.ndarray, int]):
@@ -35,22 +28,27 @@ class MiniGridMemory(gymnasium.Env[np.ndarray, int]):
 
     Raises:
         ImportError: If minigrid is not installed; the message has the pip command.
-        ValueError: If `size` is none of those.
+        ValueError: If `size` or `render_mode` is none of those, or at a step, if the
+            action is not an integer from 0 to 6.
+
+    Example:
+        >>> env = keras_agalite.environments.make("minigrid_memory_11")
+        >>> observation, _ = env.reset(seed=0)  # uint8 of shape (7, 7, 3)
     """
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 10}
 
     def __init__(self, size: str = "S11", render_mode: str | None = None) -> None:
-        if size not in SIZES:
+        if size not in MINIGRID_MEMORY_SIZES:
             raise ValueError(
-                f"`size` must be one of {', '.join(SIZES)}. Received: size={size!r}"
+                f"`size` must be one of {', '.join(MINIGRID_MEMORY_SIZES)}. "
+                f"Received: size={size!r}"
             )
-        # TF-Agents brings pygame and MiniGrid pygame-ce, both in the folder pygame.
-        alone = "--no-deps " if is_installed("pygame") else ""
-        require("MiniGridMemory", ("minigrid",), f"pip install {alone}minigrid")
+        check_render_mode(render_mode, self.metadata["render_modes"])
+        require("MiniGridMemory", "minigrid")
         from minigrid.envs import MemoryEnv
 
-        cells, random_length = SIZES[size]
+        cells, random_length = MINIGRID_MEMORY_SIZES[size]
         self.env = MemoryEnv(
             size=cells, random_length=random_length, render_mode=render_mode
         )
@@ -66,6 +64,7 @@ class MiniGridMemory(gymnasium.Env[np.ndarray, int]):
         return observation["image"], info
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        check_action(action, self.action_space)
         observation, reward, terminated, truncated, info = self.env.step(action)
         info["success"] = bool(terminated and reward > 0)
         return observation["image"], float(reward), terminated, truncated, info

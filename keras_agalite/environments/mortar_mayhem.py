@@ -9,7 +9,7 @@ class MortarMayhem(MemoryGym):
     """Memory Gym's Mortar Mayhem; see `MemoryGym` for what is put right.
 
     Ten commands are shown one after another, each a step to a neighbouring tile. Then
-    each is to be carried out in time: who stands on another tile when it explodes ends
+    each is to be carried out in time: to stand on another tile when it explodes ends
     the episode. Each command that is carried out pays 0.1.
 
     Observation: uint8 of shape `(84, 84, 3)`. Actions: four (stay, turn left, turn
@@ -26,7 +26,12 @@ class MortarMayhem(MemoryGym):
 
     Raises:
         ImportError: If memory-gym is not installed; the message has the pip command.
-        ValueError: If Memory Gym knows no such option.
+        ValueError: If Memory Gym knows no such option, or `render_mode` is none of
+            those; at a step, if the action is illegal.
+
+    Example:
+        >>> env = keras_agalite.environments.make("mortar_mayhem", command_count=[5])
+        >>> observation, _ = env.reset(seed=0)  # uint8 of shape (84, 84, 3)
     """
 
     def __init__(

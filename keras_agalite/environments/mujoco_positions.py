@@ -6,27 +6,41 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments._checks import check_action, check_render_mode
 from keras_agalite.environments._packages import require
 
 
-def make(name: str = "Hopper-v5", **kwargs: Any) -> "MuJoCoPositions":
+def make(
+    name: str = "Hopper-v5", render_mode: str | None = None, **kwargs: Any
+) -> "MuJoCoPositions":
     """A robot of gymnasium's, seen through `MuJoCoPositions`.
 
     Args:
         name: Gymnasium id, such as "HalfCheetah-v5".
+        render_mode: A render mode of the robot, such as "rgb_array", or None.
         **kwargs: Goes to `gymnasium.make`.
+
+    Returns:
+        The robot.
 
     Raises:
         ImportError: If mujoco is not installed; the message has the pip command.
-        ValueError: If there is no such robot.
+        ValueError: If there is no such robot, or it has no such render mode.
+
+    Example:
+        >>> env = keras_agalite.environments.make("mujoco_positions:Hopper-v5")
+        >>> observation, _ = env.reset(seed=0)  # float32 of shape (5,)
     """
-    require("MuJoCoPositions", ("mujoco",), 'pip install "mujoco>=3.17,<4"')
+    require("MuJoCoPositions", "mujoco")
     try:
-        env = gymnasium.make(name, disable_env_checker=True, **kwargs)
+        env = gymnasium.make(
+            name, render_mode=render_mode, disable_env_checker=True, **kwargs
+        )
     except gymnasium.error.Error as error:
         raise ValueError(
             f"`name` must be the id of a robot of gymnasium. Received: name={name!r}"
         ) from error
+    check_render_mode(render_mode, env.metadata["render_modes"])
     return MuJoCoPositions(env)
 
 
@@ -40,7 +54,13 @@ class MuJoCoPositions(gymnasium.ObservationWrapper[Any, Any, Any]):
             Hopper, Humanoid, HumanoidStandup, InvertedPendulum, Swimmer or Walker2d.
 
     Raises:
-        ValueError: If the environment is none of these.
+        ValueError: If the environment is none of these; at a step, if the action has
+            another shape or a number in it is not finite.
+
+    Example:
+        >>> env = MuJoCoPositions(gymnasium.make("HalfCheetah-v5"))
+        >>> env.observation_space.shape
+        (8,)
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -54,6 +74,10 @@ class MuJoCoPositions(gymnasium.ObservationWrapper[Any, Any, Any]):
             )
         self.size = int(structure["qpos"])
         self.observation_space = spaces.Box(-np.inf, np.inf, (self.size,), np.float32)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        check_action(action, self.action_space)
+        return super().step(action)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
         return observation[: self.size].astype(np.float32)

@@ -31,7 +31,12 @@ class MysteryPath(MemoryGym):
 
     Raises:
         ImportError: If memory-gym is not installed; the message has the pip command.
-        ValueError: If Memory Gym knows no such option.
+        ValueError: If Memory Gym knows no such option, or `render_mode` is none of
+            those; at a step, if the action is illegal.
+
+    Example:
+        >>> env = keras_agalite.environments.make("mystery_path_grid", show_goal=False)
+        >>> observation, _ = env.reset(seed=0)  # uint8 of shape (84, 84, 3)
     """
 
     def __init__(

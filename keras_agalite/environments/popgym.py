@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments._checks import check_action, check_render_mode
 from keras_agalite.environments._packages import require
 from keras_agalite.environments.wrappers import PreviousActionReward
 
@@ -29,15 +30,27 @@ FAMILIES = (
 TASKS = tuple(name + level for name in FAMILIES for level in LEVELS)
 
 
-def make(task: str = "RepeatPreviousEasy", render_mode: None = None) -> Any:
+def make(
+    task: str = "RepeatPreviousEasy", render_mode: None = None
+) -> gymnasium.Env[Any, Any]:
     """A task of POPGym, with what its best policy has to know.
 
     Where an observation is an answer to the last action (Battleship, Concentration,
     MineSweeper, MultiarmedBandit), `PreviousActionReward` adds the action.
 
+    Args:
+        task: As for `POPGym`.
+        render_mode: None: POPGym draws nothing.
+
+    Returns:
+        A `POPGym`, wrapped where its task asks for it.
+
     Raises:
         ImportError: If popgym is not installed; the message has the pip command.
-        ValueError: If there is no such task.
+        ValueError: If there is no such task, or `render_mode` is not None.
+
+    Example:
+        >>> env = keras_agalite.environments.make("popgym:RepeatPreviousEasy")
     """
     env = POPGym(task, render_mode)
     return PreviousActionReward(env) if env.env.obs_requires_prev_action else env
@@ -52,10 +65,16 @@ class POPGym(gymnasium.Env[Any, Any]):
 
     Args:
         task: One of `TASKS`, such as "RepeatPreviousEasy".
+        render_mode: None: POPGym draws nothing.
 
     Raises:
         ImportError: If popgym is not installed; the message has the pip command.
-        ValueError: If there is no such task.
+        ValueError: If there is no such task, or `render_mode` is not None; at a step,
+            if the action is illegal.
+
+    Example:
+        >>> env = POPGym("AutoencodeEasy")
+        >>> observation, _ = env.reset(seed=0)
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -67,7 +86,8 @@ class POPGym(gymnasium.Env[Any, Any]):
             raise ValueError(
                 f"`task` must be one of {', '.join(TASKS)}. Received: task={task!r}"
             )
-        require("POPGym", ("popgym",), "pip install --no-deps popgym")
+        check_render_mode(render_mode, self.metadata["render_modes"])
+        require("POPGym", "popgym")
         import popgym.envs
 
         self.env = getattr(popgym.envs, task)()
@@ -91,6 +111,10 @@ class POPGym(gymnasium.Env[Any, Any]):
         return self._observe(observation), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        check_action(action, self.action_space)
         observation, reward, terminated, truncated, _ = self.env.step(action)
         ends = bool(terminated), bool(truncated)
         return self._observe(observation), float(reward), *ends, {}
+
+    def render(self) -> None:
+        """Gives None: POPGym draws nothing."""

@@ -24,7 +24,12 @@ class SearingSpotlights(MemoryGym):
 
     Raises:
         ImportError: If memory-gym is not installed; the message has the pip command.
-        ValueError: If Memory Gym knows no such option.
+        ValueError: If Memory Gym knows no such option, or `render_mode` is none of
+            those; at a step, if the action is illegal.
+
+    Example:
+        >>> env = keras_agalite.environments.make("searing_spotlights")
+        >>> observation, _ = env.reset(seed=0)  # uint8 of shape (84, 84, 3)
     """
 
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:

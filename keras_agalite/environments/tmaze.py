@@ -6,6 +6,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments._checks import check_action, check_render_mode
+
 UP, DOWN, LEFT, RIGHT = range(4)
 
 
@@ -30,10 +32,18 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
     Args:
         corridor_length: Number of positions; the junction is the last.
         num_distractors: Number of distractor bits.
+        render_mode: "ansi", "rgb_array" or None.
 
     Raises:
-        ValueError: If `corridor_length` is not an integer of at least 2, or
-            `num_distractors` not one of at least 0.
+        ValueError: If `corridor_length` is not an integer of at least 2,
+            `num_distractors` not one of at least 0, or `render_mode` none of those; at
+            a step, if the action is not an integer from 0 to 3.
+
+    Example:
+        >>> env = TMaze(corridor_length=20)
+        >>> observation, _ = env.reset(seed=0)
+        >>> observation.shape
+        (16,)
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
@@ -54,6 +64,7 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
                 "`num_distractors` must be an integer that is not negative. Received: "
                 f"num_distractors={num_distractors!r}"
             )
+        check_render_mode(render_mode, self.metadata["render_modes"])
         self.corridor_length = corridor_length
         self.num_distractors = num_distractors
         self.render_mode = render_mode
@@ -77,10 +88,7 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         return observation, {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        if not self.action_space.contains(action):
-            raise ValueError(
-                f"`action` must be 0, 1, 2 or 3. Received: action={action!r}"
-            )
+        check_action(action, self.action_space)
         junction = self.corridor_length - 1
         terminated = self.position == junction and action in (UP, DOWN)
         reward, success = -0.1, False

@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments._checks import check_action, check_render_mode
 from keras_agalite.environments._packages import require
 from keras_agalite.environments._two_colors_map import COLOURS, MAPS, two_colors_wad
 
@@ -43,18 +44,28 @@ class ViZDoomTwoColors(gymnasium.Env[np.ndarray, int]):
 
     Raises:
         ImportError: If vizdoom is not installed; the message has the pip command.
+        ValueError: If `render_mode` is none of those, or at a step, if the action is
+            not an integer from 0 to 4.
+
+    Example:
+        >>> env = keras_agalite.environments.make("vizdoom_two_colors")
+        >>> observation, _ = env.reset(seed=0)  # uint8 of shape (60, 80, 3)
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35 / TICS}
 
     def __init__(self, render_mode: str | None = None) -> None:
-        require("ViZDoomTwoColors", ("vizdoom",), "pip install --no-deps vizdoom")
+        check_render_mode(render_mode, self.metadata["render_modes"])
+        require("ViZDoomTwoColors", "vizdoom")
+        import vizdoom
+
         self.render_mode = render_mode
         self.observation_space = spaces.Box(0, 255, (60, 80, 3), np.uint8)
         self.action_space = spaces.Discrete(len(ACTIONS))
-        folder = tempfile.mkdtemp(prefix="two_colors_")
-        self.remove_folder = weakref.finalize(self, shutil.rmtree, folder, True)
-        self.game = _make_game(Path(folder))
+        folder = Path(tempfile.mkdtemp(prefix="two_colors_"))
+        self.game = vizdoom.DoomGame()
+        self.end = weakref.finalize(self, _end, self.game, folder)
+        _start(self.game, folder)
         self.screen: np.ndarray | None = None
 
     def reset(
@@ -72,7 +83,8 @@ class ViZDoomTwoColors(gymnasium.Env[np.ndarray, int]):
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self.screen is None:
-            raise gymnasium.error.ResetNeeded("Call reset before step.")
+            raise gymnasium.error.ResetNeeded("Call `reset` before `step`.")
+        check_action(action, self.action_space)
         self.game.make_action(list(ACTIONS[action]), TICS)
         taken = self._look()
         right = taken.count(self.colour)
@@ -101,17 +113,21 @@ class ViZDoomTwoColors(gymnasium.Env[np.ndarray, int]):
         return self.screen if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
-        self.game.close()
-        self.remove_folder()
+        self.end()
         self.screen = None
 
 
-def _make_game(folder: Path) -> Any:
+def _end(game: Any, folder: Path) -> None:
+    """Ends the game, which writes to its folder as it ends, and removes the folder."""
+    game.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(game: Any, folder: Path) -> None:
     import vizdoom
 
     wad = folder / "two_colors.wad"
     wad.write_bytes(two_colors_wad())
-    game = vizdoom.DoomGame()
     game.set_doom_scenario_path(str(wad))
     game.set_doom_config_path(str(folder / "vizdoom.ini"))
     game.set_doom_map(MAPS[COLOURS[0]])
@@ -131,4 +147,3 @@ def _make_game(folder: Path) -> Any:
     game.set_episode_timeout(0)
     with contextlib.chdir(folder):  # where ViZDoom makes a folder of its own
         game.init()
-    return game

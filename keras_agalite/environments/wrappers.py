@@ -17,10 +17,26 @@ class PreviousActionReward(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     Args:
         env: Environment with a Discrete, MultiDiscrete or Box action space.
+
+    Raises:
+        ValueError: If the action space is none of these, or the observation is a Dict
+            that already has one of the two keys.
+
+    Example:
+        >>> env = PreviousActionReward(TMaze())
+        >>> observation, _ = env.reset(seed=0)
+        >>> {name: part.shape for name, part in observation.items()}
+        {'observation': (16,), 'previous_action': (4,), 'previous_reward': (1,)}
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
+        kinds = (spaces.Discrete, spaces.MultiDiscrete, spaces.Box)
+        if not isinstance(env.action_space, kinds):
+            raise ValueError(
+                "Expected a Discrete, MultiDiscrete or Box action space. "
+                f"Received: action_space={env.action_space}"
+            )
         space = env.observation_space
         self.nested = isinstance(space, spaces.Dict)
         parts: dict[str, Any] = {"observation": space}

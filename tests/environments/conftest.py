@@ -1,8 +1,10 @@
 import ctypes.util
-import importlib.util
 
 import keras
 import pytest
+
+from keras_agalite.environments._packages import is_installed
+from keras_agalite.environments.catalog import REQUIREMENTS
 
 # Programs in JAX, whatever Keras runs on: once is enough, and once in full.
 collect_ignore = []
@@ -15,14 +17,16 @@ CAN_DRAW = any(map(ctypes.util.find_library, ("EGL", "OSMesa")))
 def pytest_collection_modifyitems(config, items):
     """Leaves out the tests of environments whose packages are not installed.
 
-    Memory Maze needs one of Debian's libegl1 and libosmesa6 as well.
+    `@pytest.mark.environments(key)` names them by their key in `REQUIREMENTS`. Memory
+    Maze needs one of Debian's libegl1 and libosmesa6 as well.
     """
 
     def is_missing(item):
         needs = [mark.args[0] for mark in item.iter_markers("environments")]
         if "memory_maze" in needs and not CAN_DRAW:
             return True
-        return any(importlib.util.find_spec(package) is None for package in needs)
+        packages = {package for key in needs for package in REQUIREMENTS[key].packages}
+        return not all(map(is_installed, packages))
 
     missing = [item for item in items if is_missing(item)]
     if missing:

@@ -13,8 +13,8 @@ from benchmarks.memory_maze_scripted import fast_returns  # noqa: E402
 from keras_agalite import zoo  # noqa: E402
 from keras_agalite.environments.functional import (  # noqa: E402
     FunctionalVectorEnv,
-    reset_worlds,
-    step_worlds,
+    reset_envs,
+    step_envs,
 )
 from keras_agalite.environments.functional.memory_maze import (  # noqa: E402
     MemoryMaze,
@@ -77,7 +77,7 @@ def make_states(joints, layout=0, targets=((50, 50),) * 3, blocks=0, target=0):
 
 
 def replay(env, states, actions):
-    """States after each action, time first; actions of shape (worlds, time)."""
+    """States after each action, time first; actions of shape (batch, time)."""
     keys = jax.random.split(jax.random.key(0), len(actions))
 
     def step(states, actions):
@@ -261,15 +261,15 @@ class TestRules:
         envs = [MemoryMaze(s, layouts=hall(layouts.SIZES[s].cells)) for s in SIZES]
         assert [env.max_episode_steps for env in envs] == [1000, 2000, 3000, 4000]
         keys = jax.random.split(jax.random.key(0), 2)
-        worlds = reset_worlds(envs[0], keys)
-        worlds = worlds._replace(elapsed=jnp.array([996, 0]))
-        step = jax.jit(lambda w: step_worlds(envs[0], keys, w, jnp.full(2, LEFT)))
+        states = reset_envs(envs[0], keys)
+        states = states._replace(elapsed=jnp.array([996, 0]))
+        step = jax.jit(lambda w: step_envs(envs[0], keys, w, jnp.full(2, LEFT)))
         truncated, starts = [], []
         for _ in range(6):
-            worlds, seen = step(worlds)
+            states, seen = step(states)
             assert not seen.terminated.any()
             truncated.append(seen.truncated.tolist())
-            starts.append(worlds.start.tolist())
+            starts.append(states.start.tolist())
 
         assert [list(row) for row in zip(*truncated, strict=True)] == [
             [False, False, False, True, False, False],
@@ -392,7 +392,7 @@ def test_observations_and_spaces():
 @pytest.mark.slow
 @pytest.mark.environments("memory_maze")
 def test_observables_are_those_of_memory_maze():
-    from keras_agalite.environments.memory_maze import import_tasks
+    from keras_agalite.environments._maze import import_tasks
 
     real = import_tasks().memory_maze_9x9(seed=3, global_observables=True)
     real.reset()
@@ -486,7 +486,7 @@ def test_the_released_policy_finds_targets():
 def test_without_labmaze_the_message_says_how_to_get_it(monkeypatch):
     from keras_agalite.environments import _packages
 
-    monkeypatch.setattr(_packages, "is_installed", lambda module: False)
+    monkeypatch.setattr(_packages, "is_installed", lambda module: module == "jax")
 
     with pytest.raises(ImportError, match="pip install labmaze pillow"):
         MemoryMaze(num_layouts=1)

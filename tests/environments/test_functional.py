@@ -1,4 +1,4 @@
-"""Functional environments: their protocol, their worlds, and what they equal."""
+"""Functional environments: their protocol, batches of them, and what they equal."""
 
 import os
 import re
@@ -16,8 +16,9 @@ jax = pytest.importorskip("jax")
 
 from keras_agalite import environments  # noqa: E402
 from keras_agalite.environments import (  # noqa: E402
-    _functional,
+    catalog,
     functional,
+    functional_vector,
     tmaze,
     wrappers,
 )
@@ -27,11 +28,11 @@ from keras_agalite.environments.functional import (  # noqa: E402
     FunctionalVectorEnv,
     make_functional,
 )
-from keras_agalite.environments.registry import NAMES  # noqa: E402
+from tests.environments.test_registry import ENVIRONMENTS  # noqa: E402
 
 GYMNAX = pytest.mark.environments("gymnax")
 CRAFTAX = pytest.mark.environments("craftax")
-MAZES = [name for name in NAMES if name.startswith("fast_memory_maze")]
+MAZES = [name for name in ENVIRONMENTS if name.startswith("fast_memory_maze")]
 # Name -> arguments; a compilation costs seconds, so one of a family stands for it.
 CASES = {
     "tmaze_5": {},
@@ -160,7 +161,7 @@ class TestEveryEnvironment:
     def test_a_vector_equals_single_environments(self, name, arguments):
         limit = 6
         terminated, truncated = check_vector(
-            _functional.share(name, **arguments), limit, steps=30
+            functional_vector.cached_env(name, **arguments), limit, steps=30
         )
 
         if name in ("memory_chain", "gymnax:UmbrellaChain-bsuite"):
@@ -173,7 +174,7 @@ class TestEveryEnvironment:
     @pytest.mark.filterwarnings("ignore:.*(minimum|maximum) value is -?infinity")
     @pytest.mark.filterwarnings("ignore:.*For Box action spaces")
     def test_gymnasium_finds_no_fault(self, name, arguments):
-        env = _functional.share(name, **arguments)
+        env = functional_vector.cached_env(name, **arguments)
         check_env(FunctionalSingleEnv(env), skip_render_check=True)
 
     def test_gymnasium_makes_it(self, name, arguments):
@@ -250,6 +251,10 @@ class TestFunctionalVectorEnv:
             ([0, 0, 0], r"Received: actions.shape=\(3,\)"),
             ([0, 3], r"Received: actions=array"),
             ([-1, 0], r"Received: actions=array"),
+            ([0, 2**32], r"Received: actions=array"),
+            ([0.0, 1.0], r"Received: actions=array"),
+            ([1.5, 0], r"Received: actions=array"),
+            ([np.nan, 0], r"Received: actions=array"),
         ],
     )
     def test_bad_actions_are_refused(self, actions, message):
@@ -258,6 +263,15 @@ class TestFunctionalVectorEnv:
 
         with pytest.raises(ValueError, match=message):
             vector.step(actions)
+
+    def test_actions_of_a_box_are_finite_numbers(self):
+        vector = FunctionalVectorEnv(Echo(ACTION_SPACES["box"]), 1)
+        vector.reset(seed=0)
+
+        vector.step(np.full((1, 2, 2), 7.0))  # the bounds are left to the environment
+        for bad in (np.nan, np.inf):
+            with pytest.raises(ValueError, match="Received: actions="):
+                vector.step(np.full((1, 2, 2), bad))
 
     def test_what_was_returned_stays(self):
         vector = FunctionalVectorEnv(self.ENV, 2)
@@ -277,6 +291,8 @@ def test_a_render_mode_needs_an_image():
     assert env.render() is None
     with pytest.raises(ValueError, match="Received: render_mode='rgb_array'"):
         FunctionalSingleEnv(Echo(spaces.Discrete(2)), render_mode="rgb_array")
+    with pytest.raises(ValueError, match="Received: render_mode='human'"):
+        FunctionalVectorEnv(Echo(spaces.Discrete(2)), render_mode="human")
 
 
 class Draws:
@@ -523,13 +539,29 @@ class TestGymnax:
         assert [bool(truncated[0]) for _, truncated in steps] == [False, False, True]
         assert not any(terminated[0] for terminated, _ in steps)
 
-    @pytest.mark.parametrize("name", ["MetaMaze-misc", "GaussianBandit-misc"])
+    @pytest.mark.parametrize(
+        "name", ["MetaMaze-misc", "GaussianBandit-misc", "UmbrellaChain-bsuite"]
+    )
     def test_corrected_spaces_hold_the_observations(self, name):
         vector = FunctionalVectorEnv(make_functional(f"gymnax:{name}"), 4)
         observation, _ = vector.reset(seed=0)
-        for _ in range(40):
+        for _ in range(60):
             assert vector.observation_space.contains(observation)
             observation, *_ = vector.step(vector.action_space.sample())
+
+    @pytest.mark.slow
+    def test_the_spaces_of_all_hold_the_observations(self):
+        import gymnax
+
+        for name in gymnax.registered_envs:
+            if name == "MNISTBandit-bsuite":  # which downloads its images
+                continue
+            vector = FunctionalVectorEnv(make_functional(f"gymnax:{name}"), 4)
+            vector.action_space.seed(0)
+            observation, _ = vector.reset(seed=0)
+            for _ in range(150):
+                assert vector.observation_space.contains(observation), name
+                observation, *_ = vector.step(vector.action_space.sample())
 
     def test_bad_arguments_are_refused(self):
         with pytest.raises(ValueError, match="Received: name='Nope'"):
@@ -570,7 +602,7 @@ class TestMakeFunctional:
     @CRAFTAX
     @pytest.mark.parametrize(
         "name",
-        ["craftax_classic_symbolic", "keras_agalite/Craftax-Classic-Symbolic-v1"],
+        ["craftax_classic", "keras_agalite/Craftax-Classic-Symbolic-v1"],
     )
     def test_craftax(self, name):
         env = make_functional(name)
@@ -578,8 +610,6 @@ class TestMakeFunctional:
         assert env.observation_space.shape == (1345,)
         assert env.action_space == spaces.Discrete(17)
         assert (env.max_episode_steps, env.costly_reset) == (10_000, True)
-        with pytest.raises(ValueError, match="Received: name='Craftax'"):
-            functional.Craftax("Craftax")
 
     def test_the_time_limit(self):
         assert make_functional("tmaze_5").max_episode_steps == 1000
@@ -596,8 +626,8 @@ class TestMakeFunctional:
         with pytest.raises(ValueError, match=f"Received: name='{name}'") as error:
             make_functional(name)
 
-        for form in ("tmaze_<", "gymnax:<", "craftax, ", "repeat_first_easy", *MAZES):
-            assert form in str(error.value)
+        for row in catalog.ENVIRONMENTS:
+            assert (f" {row.form}, " in str(error.value)) == bool(row.functional)
 
     @pytest.mark.parametrize(
         ("name", "missing"),
@@ -613,8 +643,8 @@ class TestMakeFunctional:
         with pytest.raises(ImportError, match=f"needs {missing}, ") as error:
             make_functional(name)
 
-        command = 'Install with: pip install "gymnax>=1.0.1,<2" six'
-        assert str(error.value).endswith(command)
+        package = {"gymnax": '"gymnax>=1.0.1,<2"'}.get(missing, missing)
+        assert str(error.value).endswith(f"Install with: pip install {package}")
 
 
 @pytest.mark.environments("memory_maze")
@@ -624,15 +654,16 @@ def test_the_fast_maze_has_the_spaces_of_memory_maze(name):
 
     assert env.observation_space == spaces.Box(0, 255, (64, 64, 3), np.uint8)
     assert env.action_space == spaces.Discrete(6)
-    steps = gymnasium.spec(NAMES[name.removeprefix("fast_")]).max_episode_steps
-    assert env.max_episode_steps == steps
-    assert gymnasium.spec(NAMES[name]).max_episode_steps == steps
+    assert env.max_episode_steps == ENVIRONMENTS[name][1]
+    assert ENVIRONMENTS[name][1] == ENVIRONMENTS[name.removeprefix("fast_")][1]
     made = environments.make(name, render_mode="rgb_array").unwrapped
     assert made.metadata["render_modes"] == ["rgb_array"]
     assert made.observation_space == env.observation_space
 
 
-@pytest.mark.parametrize("name", ["functional", "functional.vector", "_functional"])
+@pytest.mark.parametrize(
+    "name", ["functional", "functional_vector", "functional.registry"]
+)
 def test_importing_loads_no_jax(name):
     code = (
         f"import sys, keras_agalite.environments.{name}\n"

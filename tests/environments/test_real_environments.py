@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import time
 
@@ -7,8 +8,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from keras_agalite import environments, zoo
-from keras_agalite.environments import popgym
-from tests.environments.test_registry import IDS
+from keras_agalite.environments import catalog, popgym
+from tests.environments.test_registry import ENVIRONMENTS
 
 MEMORY_MAZE = pytest.mark.environments("memory_maze")
 MEMORY_GYM = pytest.mark.environments("memory_gym")
@@ -19,15 +20,6 @@ POPGYM = pytest.mark.environments("popgym")
 IN_PROCESS = pytest.mark.skipif(
     "tensorflow" in sys.modules, reason="TensorFlow and Mesa crash in one process"
 )
-MARKS = {
-    "memory": MEMORY_MAZE,
-    "mystery": MEMORY_GYM,
-    "mortar": MEMORY_GYM,
-    "searing": MEMORY_GYM,
-    "vizdoom": VIZDOOM,
-    "minigrid": MINIGRID,
-    "craftax": CRAFTAX,
-}
 # A maze or a compilation costs seconds, so one of each family stands for it.
 SLOW = {
     "memory_maze_11x11",
@@ -35,29 +27,19 @@ SLOW = {
     "memory_maze_15x15",
     "craftax_symbolic",
 }
+# Those of other people's packages; the tests of functional ones are elsewhere.
 REAL = [
     pytest.param(
-        name,
+        row.name,
         marks=[
-            MARKS[name.split("_")[0]],
-            *([pytest.mark.slow] if name in SLOW else []),
+            pytest.mark.environments(row.requirement),
+            *([pytest.mark.slow] if row.name in SLOW else []),
         ],
     )
-    for name in IDS
-    if name != "tmaze"
+    for row in catalog.ENVIRONMENTS
+    if row.name in ENVIRONMENTS
+    and row.requirement not in (None, "jax", "labmaze", "gymnax")
 ]
-SPACES = {
-    "memory": ((64, 64, 3), np.uint8, gymnasium.spaces.Discrete(6)),
-    "mystery_path_grid": ((84, 84, 3), np.uint8, gymnasium.spaces.Discrete(4)),
-    "mystery_path": ((84, 84, 3), np.uint8, gymnasium.spaces.MultiDiscrete([3, 3])),
-    "mortar_mayhem_grid": ((84, 84, 3), np.uint8, gymnasium.spaces.Discrete(4)),
-    "mortar_mayhem": ((84, 84, 3), np.uint8, gymnasium.spaces.MultiDiscrete([3, 3])),
-    "searing": ((84, 84, 3), np.uint8, gymnasium.spaces.MultiDiscrete([3, 3])),
-    "vizdoom": ((60, 80, 3), np.uint8, gymnasium.spaces.Discrete(5)),
-    "minigrid": ((7, 7, 3), np.uint8, gymnasium.spaces.Discrete(7)),
-    "craftax_symbolic": ((8268,), np.float32, gymnasium.spaces.Discrete(43)),
-    "craftax_classic_symbolic": ((1345,), np.float32, gymnasium.spaces.Discrete(17)),
-}
 # Forward more often than not: a uniform policy turns on the spot.
 WALK = (0.05, 0.45, 0.1, 0.1, 0.15, 0.15)
 
@@ -85,17 +67,10 @@ def same(one, other):
 @pytest.mark.parametrize("name", REAL)
 def test_checker_spaces_and_seeds(name, make):
     env = make(name)
-    shape, dtype, action_space = SPACES.get(name) or SPACES[name.split("_")[0]]
+    row, _ = catalog.resolve(name)
 
-    assert env.observation_space.shape == shape
-    assert env.observation_space.dtype == dtype
-    assert env.action_space == action_space
-    if name.split("_")[0] in (
-        "minigrid",
-        "mystery",
-        "mortar",
-        "searing",
-    ):  # seconds a reset elsewhere
+    assert (env.observation_space, env.action_space) == ENVIRONMENTS[name][2:]
+    if row.requirement in ("minigrid", "memory_gym"):  # seconds a reset elsewhere
         check_env(env.unwrapped, skip_render_check=True)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(40)]
@@ -111,6 +86,56 @@ def test_checker_spaces_and_seeds(name, make):
         assert type(reward) is float
         assert type(terminated) is bool
         assert type(truncated) is bool
+
+
+FAMILIES = [
+    pytest.param(
+        name, marks=pytest.mark.environments(catalog.resolve(name)[0].requirement)
+    )
+    for name in (
+        "memory_maze_9x9",
+        "mystery_path_grid",
+        "mystery_path",
+        "mortar_mayhem_grid",
+        "mortar_mayhem",
+        "searing_spotlights",
+        "vizdoom_two_colors",
+        "minigrid_memory_7",
+        "popgym:AutoencodeEasy",
+        "popgym:MultiarmedBanditEasy",
+        "popgym:BattleshipEasy",
+        "popgym:NoisyPositionOnlyPendulumEasy",
+        "mujoco_positions:Hopper-v5",
+    )
+]
+
+
+# gymnasium warns as well, and goes on.
+@pytest.mark.filterwarnings("ignore:.*not in the possible render_modes")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_unknown_render_mode_is_refused(name, make):
+    with pytest.raises(ValueError, match=r"`render_mode` must be .*'nonsense'"):
+        make(name, render_mode="nonsense")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_illegal_actions_are_refused(name, make):
+    env = make(name)
+    space = env.action_space
+    env.reset(seed=0)
+    if isinstance(space, gymnasium.spaces.Box):
+        bad = [np.full(space.shape, np.nan, np.float32), np.zeros(99), "up", None]
+    elif isinstance(space, gymnasium.spaces.MultiDiscrete):
+        bad = [-space.nvec, space.nvec, space.nvec * 0.5, [0], np.nan, None]
+    else:
+        bad = [-1, 10**6, space.n, 1.5, 1.0, np.nan, [0], None]
+
+    for action in bad:
+        with pytest.raises(
+            ValueError, match=r"`action` must be in .* Received: action"
+        ):
+            env.unwrapped.step(action) if "mujoco" not in name else env.step(action)
+    env.step(space.sample())
 
 
 @pytest.mark.parametrize(
@@ -218,7 +243,7 @@ class TestMemoryMaze:
 
         assert same(rollout(env, 1, actions), rollout(apart, 1, actions))
         with pytest.raises(RuntimeError, match="IndexError"):
-            apart.unwrapped.step(99)
+            apart.unwrapped.maze.step(99)
         apart.close()
         assert worker.returncode == 0
 
@@ -483,7 +508,20 @@ class TestViZDoomTwoColors:
         env.close()
 
         assert list(tmp_path.iterdir()) == []
-        assert not env.remove_folder.alive
+        assert not env.end.alive
+
+    @pytest.mark.parametrize("how", ["env.close()", "del env", "pass"])
+    def test_it_ends_without_a_word(self, how):
+        code = (
+            "from keras_agalite import environments\n"
+            "env = environments.make('vizdoom_two_colors')\n"
+            f"env.reset(seed=0)\n{how}"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+
+        assert (result.stdout, result.stderr) == ("", "")
 
 
 class TestMuJoCoPositions:
@@ -599,7 +637,7 @@ class TestMiniGridMemory:
 
 class TestCraftax:
     pytestmark = CRAFTAX
-    CLASSIC = "craftax_classic_symbolic"
+    CLASSIC = "craftax_classic"
 
     def test_a_vector_equals_single_environments(self, make):
         limit = 12
@@ -625,7 +663,7 @@ class TestCraftax:
             np.testing.assert_array_equal(info["achievements"][0], achievements)
         vector.close()
 
-    def test_worlds_end_on_their_own(self):
+    def test_environments_end_on_their_own(self):
         count = 8
         mode = gymnasium.vector.AutoresetMode.NEXT_STEP
         vector = environments.make_vec(self.CLASSIC, count, max_episode_steps=150)

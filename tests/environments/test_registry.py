@@ -3,49 +3,69 @@ import subprocess
 import sys
 
 import gymnasium
+import numpy as np
 import pytest
+from gymnasium import spaces
 
 from keras_agalite import environments
-from keras_agalite.environments import CraftaxVectorEnv, memory_maze
-from keras_agalite.environments.registry import NAMES, PATTERNS
+from keras_agalite.environments import _maze
 
-# Short name -> id and longest episode.
-IDS = {
-    "tmaze": ("TMaze-v0", 1000),
-    "memory_maze_9x9": ("MemoryMaze-9x9-v0", 1000),
-    "memory_maze_11x11": ("MemoryMaze-11x11-v0", 2000),
-    "memory_maze_13x13": ("MemoryMaze-13x13-v0", 3000),
-    "memory_maze_15x15": ("MemoryMaze-15x15-v0", 4000),
-    "mystery_path_grid": ("MysteryPath-Grid-v0", 128),
-    "mystery_path": ("MysteryPath-v0", 512),
-    "mortar_mayhem_grid": ("MortarMayhem-Grid-v0", 119),
-    "mortar_mayhem": ("MortarMayhem-v0", 275),
-    "searing_spotlights": ("SearingSpotlights-v0", 256),
-    "vizdoom_two_colors": ("ViZDoomTwoColors-v0", 525),
-    "minigrid_memory_7": ("MiniGridMemory-S7-v0", 245),
-    "minigrid_memory_9": ("MiniGridMemory-S9-v0", 405),
-    "minigrid_memory_11": ("MiniGridMemory-S11-v0", 605),
-    "minigrid_memory_13": ("MiniGridMemory-S13-v0", 845),
-    "minigrid_memory_13_random": ("MiniGridMemory-S13Random-v0", 845),
-    "minigrid_memory_17_random": ("MiniGridMemory-S17Random-v0", 1445),
-    "craftax_symbolic": ("Craftax-Symbolic-v1", 100_000),
-    "craftax_classic_symbolic": ("Craftax-Classic-Symbolic-v1", 10_000),
+DISCRETE = {n: spaces.Discrete(n) for n in (2, 4, 5, 6, 7, 17, 43)}
+MOVES = spaces.MultiDiscrete([3, 3])
+IMAGE_64, IMAGE_84 = (
+    spaces.Box(0, 255, (side, side, 3), np.uint8) for side in (64, 84)
+)
+SCREEN = spaces.Box(0, 255, (60, 80, 3), np.uint8)
+VIEW = spaces.Box(0, 255, (7, 7, 3), np.uint8)
+CUE, CLASSIC, CRAFTAX, SUITS = (
+    spaces.Box(0.0, high, (size,), np.float32)
+    for size, high in ((16, 1.0), (1345, np.inf), (8268, np.inf), (4, 1.0))
+)
+# Observations are -1, 0, 1 and the time that is left.
+CHAIN = spaces.Box(-1.0, 1.0, (3,), np.float32)
+# Name -> id, time limit and spaces, all as released: none may change unseen.
+ENVIRONMENTS = {
+    "tmaze": ("TMaze-v0", 1000, CUE, DISCRETE[4]),
+    "memory_maze_9x9": ("MemoryMaze-9x9-v0", 1000, IMAGE_64, DISCRETE[6]),
+    "memory_maze_11x11": ("MemoryMaze-11x11-v0", 2000, IMAGE_64, DISCRETE[6]),
+    "memory_maze_13x13": ("MemoryMaze-13x13-v0", 3000, IMAGE_64, DISCRETE[6]),
+    "memory_maze_15x15": ("MemoryMaze-15x15-v0", 4000, IMAGE_64, DISCRETE[6]),
+    "mystery_path_grid": ("MysteryPath-Grid-v0", 128, IMAGE_84, DISCRETE[4]),
+    "mystery_path": ("MysteryPath-v0", 512, IMAGE_84, MOVES),
+    "mortar_mayhem_grid": ("MortarMayhem-Grid-v0", 119, IMAGE_84, DISCRETE[4]),
+    "mortar_mayhem": ("MortarMayhem-v0", 275, IMAGE_84, MOVES),
+    "searing_spotlights": ("SearingSpotlights-v0", 256, IMAGE_84, MOVES),
+    "vizdoom_two_colors": ("ViZDoomTwoColors-v0", 525, SCREEN, DISCRETE[5]),
+    "minigrid_memory_7": ("MiniGridMemory-S7-v0", 245, VIEW, DISCRETE[7]),
+    "minigrid_memory_9": ("MiniGridMemory-S9-v0", 405, VIEW, DISCRETE[7]),
+    "minigrid_memory_11": ("MiniGridMemory-S11-v0", 605, VIEW, DISCRETE[7]),
+    "minigrid_memory_13": ("MiniGridMemory-S13-v0", 845, VIEW, DISCRETE[7]),
+    "minigrid_memory_13_random": (
+        "MiniGridMemory-S13Random-v0",
+        845,
+        VIEW,
+        DISCRETE[7],
+    ),
+    "minigrid_memory_17_random": (
+        "MiniGridMemory-S17Random-v0",
+        1445,
+        VIEW,
+        DISCRETE[7],
+    ),
+    "craftax_symbolic": ("Craftax-Symbolic-v1", 100_000, CRAFTAX, DISCRETE[43]),
+    "craftax_classic": ("Craftax-Classic-Symbolic-v1", 10_000, CLASSIC, DISCRETE[17]),
+    "memory_chain": ("MemoryChain-v0", None, CHAIN, DISCRETE[2]),
+    "repeat_first_easy": ("RepeatFirst-Easy-v0", 52, SUITS, DISCRETE[4]),
+    "repeat_first_medium": ("RepeatFirst-Medium-v0", 416, SUITS, DISCRETE[4]),
+    "repeat_first_hard": ("RepeatFirst-Hard-v0", 832, SUITS, DISCRETE[4]),
+    "repeat_previous_easy": ("RepeatPrevious-Easy-v0", 52, SUITS, DISCRETE[4]),
+    "repeat_previous_medium": ("RepeatPrevious-Medium-v0", 104, SUITS, DISCRETE[4]),
+    "repeat_previous_hard": ("RepeatPrevious-Hard-v0", 156, SUITS, DISCRETE[4]),
+    "fast_memory_maze_9x9": ("FastMemoryMaze-9x9-v0", 1000, IMAGE_64, DISCRETE[6]),
+    "fast_memory_maze_11x11": ("FastMemoryMaze-11x11-v0", 2000, IMAGE_64, DISCRETE[6]),
+    "fast_memory_maze_13x13": ("FastMemoryMaze-13x13-v0", 3000, IMAGE_64, DISCRETE[6]),
+    "fast_memory_maze_15x15": ("FastMemoryMaze-15x15-v0", 4000, IMAGE_64, DISCRETE[6]),
 }
-# The same for those that are written in JAX alone.
-FUNCTIONAL_IDS = {
-    "memory_chain": ("MemoryChain-v0", None),
-    "repeat_first_easy": ("RepeatFirst-Easy-v0", 52),
-    "repeat_first_medium": ("RepeatFirst-Medium-v0", 416),
-    "repeat_first_hard": ("RepeatFirst-Hard-v0", 832),
-    "repeat_previous_easy": ("RepeatPrevious-Easy-v0", 52),
-    "repeat_previous_medium": ("RepeatPrevious-Medium-v0", 104),
-    "repeat_previous_hard": ("RepeatPrevious-Hard-v0", 156),
-    "fast_memory_maze_9x9": ("FastMemoryMaze-9x9-v0", 1000),
-    "fast_memory_maze_11x11": ("FastMemoryMaze-11x11-v0", 2000),
-    "fast_memory_maze_13x13": ("FastMemoryMaze-13x13-v0", 3000),
-    "fast_memory_maze_15x15": ("FastMemoryMaze-15x15-v0", 4000),
-}
-ALL_IDS = IDS | FUNCTIONAL_IDS
 PACKAGES = [
     "memory_maze",
     "dm_control",
@@ -64,14 +84,17 @@ PACKAGES = [
 ]
 
 
-def test_the_names_and_ids():
-    ids = {short: f"keras_agalite/{name}" for short, (name, _) in ALL_IDS.items()}
-    assert ids == NAMES
+def test_the_ids_and_time_limits_are_as_released():
+    found = {
+        row.name: (row.id_suffix, row.max_episode_steps)
+        for row in environments.list_environments()
+        if row.form == row.name
+    }
 
-
-@pytest.mark.parametrize(("name", "steps"), ALL_IDS.values())
-def test_the_longest_episode_is_in_the_spec(name, steps):
-    assert gymnasium.spec(f"keras_agalite/{name}").max_episode_steps == steps
+    assert found == {name: row[:2] for name, row in ENVIRONMENTS.items()}
+    for id_suffix, steps, *_ in ENVIRONMENTS.values():
+        spec = gymnasium.spec(f"keras_agalite/{id_suffix}")
+        assert spec.max_episode_steps == steps
 
 
 @pytest.mark.parametrize("module", ["keras_agalite.environments", "keras_agalite"])
@@ -118,14 +141,18 @@ def test_make_by_an_id(name):
     assert environments.make(name).spec.id == name.split(":")[-1]
 
 
-@pytest.mark.parametrize("name", ["nope", "Nope-v0", "tmaze_", "memory_maze_8x8", ""])
+@pytest.mark.parametrize(
+    "name", ["nope", "Nope-v0", "tmaze_", "tmaze_x", "memory_maze_8x8", ""]
+)
 @pytest.mark.parametrize("make", [environments.make, environments.make_vec])
 def test_an_unknown_name_lists_the_legal_ones(make, name):
     with pytest.raises(ValueError, match=f"Received: name={name!r}") as error:
         make(name)
 
-    assert all(short in str(error.value) for short in NAMES)
-    assert all(pattern in str(error.value) for pattern in PATTERNS)
+    for row in environments.list_environments():
+        assert f"{row.form}, " in str(error.value)
+    for form in ("tmaze_<corridor_length>", "gymnax:<name>", "popgym:<task>"):
+        assert form in str(error.value)
 
 
 def test_make_vec():
@@ -159,12 +186,24 @@ def test_make_vec():
         ),
         ("popgym:MineSweeperHard", ["popgym"], "pip install --no-deps popgym"),
         ("minigrid_memory_7", ["minigrid"], "pip install --no-deps minigrid"),
-        ("minigrid_memory_7", ["minigrid", "pygame"], "pip install minigrid"),
-        ("craftax_symbolic", ["craftax"], "pip install craftax"),
-        ("craftax_classic_symbolic", ["craftax"], "pip install craftax"),
+        (
+            "minigrid_memory_7",
+            ["minigrid", "pygame"],
+            "pip install --no-deps minigrid pygame-ce",
+        ),
+        ("craftax_symbolic", ["jax", "craftax"], "pip install jax craftax"),
+        ("craftax_classic", ["jax", "craftax"], "pip install jax craftax"),
         ("repeat_first_easy", ["jax"], "pip install jax"),
-        ("memory_chain", ["jax"], "pip install jax"),
-        ("fast_memory_maze_9x9", ["jax"], "pip install jax"),
+        (
+            "memory_chain",
+            ["jax", "gymnax", "flax", "seaborn", "six"],
+            'pip install jax "gymnax>=1.0.1,<2" flax seaborn six',
+        ),
+        (
+            "fast_memory_maze_9x9",
+            ["jax", "labmaze", "PIL"],
+            "pip install jax labmaze pillow",
+        ),
     ],
 )
 def test_a_missing_package_is_told_with_the_command(
@@ -190,10 +229,9 @@ def test_arguments_are_checked_before_packages():
         gymnasium.make("keras_agalite/MiniGridMemory-S7-v0", size="S8")
     with pytest.raises(ValueError, match=r"AutoencodeEasy.* task='Autoencode'"):
         environments.make("popgym:Autoencode")
-    with pytest.raises(ValueError, match="Received: name='Craftax'"):
-        CraftaxVectorEnv(2, "Craftax")
-    with pytest.raises(ValueError, match="Received: num_envs=0"):
-        CraftaxVectorEnv(0)
+    for name in ("tmaze", "repeat_first_easy"):
+        with pytest.raises(ValueError, match="Received: num_envs=0"):
+            environments.make_vec(name, 0)
 
 
 @pytest.mark.parametrize(
@@ -207,20 +245,20 @@ def test_arguments_are_checked_before_packages():
 )
 def test_mujoco_draws_with_what_works(given, egl, osmesa, chosen, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", given)
-    monkeypatch.setattr(memory_maze.sys, "platform", "linux")
-    monkeypatch.setattr(memory_maze, "has_egl_device", lambda: egl)
-    monkeypatch.setattr(memory_maze.ctypes.util, "find_library", lambda name: osmesa)
+    monkeypatch.setattr(_maze.sys, "platform", "linux")
+    monkeypatch.setattr(_maze, "has_egl_device", lambda: egl)
+    monkeypatch.setattr(_maze.ctypes.util, "find_library", lambda name: osmesa)
 
-    memory_maze.choose_renderer()
+    _maze.choose_renderer()
 
     assert os.environ["MUJOCO_GL"] == chosen
 
 
 def test_where_nothing_draws_the_error_names_the_packages(monkeypatch):
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    monkeypatch.setattr(memory_maze.sys, "platform", "linux")
-    monkeypatch.setattr(memory_maze, "has_egl_device", lambda: False)
-    monkeypatch.setattr(memory_maze.ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setattr(_maze.sys, "platform", "linux")
+    monkeypatch.setattr(_maze, "has_egl_device", lambda: False)
+    monkeypatch.setattr(_maze.ctypes.util, "find_library", lambda name: None)
 
     with pytest.raises(RuntimeError, match="apt-get install -y libegl1 libosmesa6"):
-        memory_maze.choose_renderer()
+        _maze.choose_renderer()

@@ -1,14 +1,12 @@
 """The zoo's policies in their real environments, on the running backend."""
 
-import re
-
 import gymnasium
 import numpy as np
 import pytest
 from keras import tree
 
 from keras_agalite import zoo
-from keras_agalite.environments import registry
+from keras_agalite.environments import catalog, registry
 
 CASES = {
     "tmaze_10": (zoo.tmaze_policy, {}),
@@ -28,19 +26,6 @@ CASES = {
     "craftax_symbolic": (zoo.craftax_policy, {}),
     "craftax_classic": (zoo.craftax_policy, {"variant": "classic"}),
 }
-PACKAGES = {
-    "tmaze": "gymnasium",
-    "minigrid": "minigrid",
-    "mystery": "memory_gym",
-    "mortar": "memory_gym",
-    "searing": "memory_gym",
-    "vizdoom": "vizdoom",
-    "popgym": "popgym",
-    "memory": "memory_maze",
-    "craftax": "craftax",
-}
-
-
 # Their policies are like others here.
 LONG_ONLY = {
     "tmaze_10",
@@ -58,7 +43,10 @@ def parameters(long):
 def _parameters(long):
     for name, (function, arguments) in CASES.items():
         is_slow = name.startswith(("memory_maze", "craftax", "vizdoom"))
-        marks = [pytest.mark.environments(PACKAGES[re.split("[_:]", name)[0]])]
+        row, _ = catalog.resolve(name)
+        marks = []
+        if row.requirement:
+            marks.append(pytest.mark.environments(row.requirement))
         if long:
             marks.append(pytest.mark.slow)
         if long or name not in LONG_ONLY:
@@ -67,7 +55,7 @@ def _parameters(long):
 
 
 def play(make, name, function, arguments, steps):
-    """Plays one episode, or at most so many steps; checks that policy and world fit."""
+    """Plays one episode, or at most so many steps; checks that the two fit."""
     policy = function(**arguments, weights="auto" if name == "tmaze_10" else None)
     env = make(name)
     ours, theirs = policy.observation_space, env.observation_space

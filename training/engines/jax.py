@@ -64,7 +64,7 @@ class Run:
                 f"with the learner. Received: environment={recipe.environment!r}, "
                 f"vectorization_mode={recipe.vectorization_mode!r}"
             )
-        if recipe.teacher_coefficient and not (env and env.teacher):
+        if recipe.teacher_coefficient and not (env and env.teacher_action):
             raise ValueError(
                 "`teacher_coefficient` must be 0 where the environment has no teacher. "
                 f"Received: environment={recipe.environment!r}, "

@@ -8,11 +8,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from keras_agalite.environments.functional.batch import EnvStates as EnvStates
+    from keras_agalite.environments.functional.batch import Transition as Transition
+    from keras_agalite.environments.functional.batch import reset_envs as reset_envs
+    from keras_agalite.environments.functional.batch import step_envs as step_envs
     from keras_agalite.environments.functional.craftax import Craftax as Craftax
     from keras_agalite.environments.functional.gymnax import Gymnax as Gymnax
     from keras_agalite.environments.functional.gymnax import MemoryChain as MemoryChain
     from keras_agalite.environments.functional.protocol import (
         FunctionalEnv as FunctionalEnv,
+    )
+    from keras_agalite.environments.functional.registry import (
+        has_functional as has_functional,
     )
     from keras_agalite.environments.functional.registry import (
         make_functional as make_functional,
@@ -22,38 +29,34 @@ if TYPE_CHECKING:
         RepeatPrevious as RepeatPrevious,
     )
     from keras_agalite.environments.functional.tmaze import TMaze as TMaze
-    from keras_agalite.environments.functional.vector import (
-        FunctionalSingleEnv as FunctionalSingleEnv,
-    )
-    from keras_agalite.environments.functional.vector import (
-        FunctionalVectorEnv as FunctionalVectorEnv,
-    )
-    from keras_agalite.environments.functional.worlds import Transition as Transition
-    from keras_agalite.environments.functional.worlds import Worlds as Worlds
-    from keras_agalite.environments.functional.worlds import (
-        reset_worlds as reset_worlds,
-    )
-    from keras_agalite.environments.functional.worlds import step_worlds as step_worlds
     from keras_agalite.environments.functional.wrappers import (
         PreviousActionReward as PreviousActionReward,
     )
+    from keras_agalite.environments.functional_vector import (
+        FunctionalSingleEnv as FunctionalSingleEnv,
+    )
+    from keras_agalite.environments.functional_vector import (
+        FunctionalVectorEnv as FunctionalVectorEnv,
+    )
 
+_PACKAGE = "keras_agalite.environments"
 _SOURCES = {
-    "Craftax": "craftax",
-    "FunctionalEnv": "protocol",
-    "FunctionalSingleEnv": "vector",
-    "FunctionalVectorEnv": "vector",
-    "Gymnax": "gymnax",
-    "MemoryChain": "gymnax",
-    "PreviousActionReward": "wrappers",
-    "RepeatFirst": "repeat",
-    "RepeatPrevious": "repeat",
-    "TMaze": "tmaze",
-    "Transition": "worlds",
-    "Worlds": "worlds",
-    "make_functional": "registry",
-    "reset_worlds": "worlds",
-    "step_worlds": "worlds",
+    "Craftax": "functional.craftax",
+    "EnvStates": "functional.batch",
+    "FunctionalEnv": "functional.protocol",
+    "FunctionalSingleEnv": "functional_vector",
+    "FunctionalVectorEnv": "functional_vector",
+    "Gymnax": "functional.gymnax",
+    "MemoryChain": "functional.gymnax",
+    "PreviousActionReward": "functional.wrappers",
+    "RepeatFirst": "functional.repeat",
+    "RepeatPrevious": "functional.repeat",
+    "TMaze": "functional.tmaze",
+    "Transition": "functional.batch",
+    "has_functional": "functional.registry",
+    "make_functional": "functional.registry",
+    "reset_envs": "functional.batch",
+    "step_envs": "functional.batch",
 }
 
 __all__ = [*_SOURCES]
@@ -61,7 +64,7 @@ __all__ = [*_SOURCES]
 
 def __getattr__(name: str) -> Any:
     if name in _SOURCES:
-        module = importlib.import_module(f"{__name__}.{_SOURCES[name]}")
+        module = importlib.import_module(f"{_PACKAGE}.{_SOURCES[name]}")
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

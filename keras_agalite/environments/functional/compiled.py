@@ -1,22 +1,23 @@
-"""A batch of worlds as two compiled programs."""
+"""A batch of environments as two compiled programs."""
 
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from keras_agalite.environments.functional.batch import reset_envs, step_envs
 from keras_agalite.environments.functional.protocol import FunctionalEnv
-from keras_agalite.environments.functional.worlds import reset_worlds, step_worlds
 
 
 class Programs(NamedTuple):
-    """Compiled functions of a batch; each world carries a key, split at every call.
+    """Compiled functions of a batch; each environment has a key, split at every call.
 
     Attributes:
-        reset: `keys -> (keys, worlds, observation)`.
-        step: `(keys, worlds, actions, limit) -> (keys, worlds, observation,
-            transition)`. The worlds that went in are gone.
+        reset: `keys -> (keys, states, observation)`.
+        step: `(keys, states, actions, limit) -> (keys, states, observation,
+            transition)`. The states that go in are donated.
     """
 
     reset: Callable[..., Any]
@@ -24,8 +25,8 @@ class Programs(NamedTuple):
 
 
 @functools.lru_cache(maxsize=32)
-def compile_worlds(env: FunctionalEnv) -> Programs:
-    """The programs of an environment, compiled once for each number of worlds."""
+def compile_envs(env: FunctionalEnv) -> Programs:
+    """The programs of an environment, compiled once for each size of a batch."""
 
     def split(keys: Any) -> tuple[Any, Any]:
         both = jax.vmap(jax.random.split)(keys)
@@ -33,19 +34,19 @@ def compile_worlds(env: FunctionalEnv) -> Programs:
 
     def reset(keys: Any) -> Any:
         keys, use = split(keys)
-        worlds = reset_worlds(env, use)
-        return keys, worlds, env.observe_all(worlds.state)
+        states = reset_envs(env, use)
+        return keys, states, env.observe_all(states.state)
 
-    def step(keys: Any, worlds: Any, actions: Any, limit: Any) -> Any:
+    def step(keys: Any, states: Any, actions: Any, limit: Any) -> Any:
         keys, use = split(keys)
-        worlds, transition = step_worlds(env, use, worlds, actions, limit)
-        return keys, worlds, env.observe_all(worlds.state), transition
+        states, transition = step_envs(env, use, states, actions, limit)
+        return keys, states, env.observe_all(states.state), transition
 
     return Programs(jax.jit(reset), jax.jit(step, donate_argnums=1))
 
 
 def new_keys(seeds: Any, given: Any, old: Any) -> Any:
-    """Keys of worlds: from the seed where one is given, else the old ones.
+    """Keys of a batch: from the seed where one is given, else the old ones.
 
     Args:
         seeds: uint32 of shape `(batch,)`.
@@ -54,3 +55,13 @@ def new_keys(seeds: Any, given: Any, old: Any) -> Any:
     """
     keys = jax.vmap(jax.random.key)(seeds)
     return keys if old is None else jax.numpy.where(given, keys, old)
+
+
+def to_numpy(tree: Any) -> Any:
+    """A tree of arrays as NumPy's, which are the caller's own."""
+    return jax.tree.map(np.array, tree)
+
+
+def first(tree: Any) -> Any:
+    """The only one of a batch of one."""
+    return jax.tree.map(lambda x: x[0], tree)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keras_agalite.environments.craftax import NAMES, check_name
+from keras_agalite.environments._packages import require
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 
 
@@ -17,24 +17,28 @@ class Craftax(FunctionalEnv):
     Observation: float32 of shape `(8268,)`, for Classic `(1345,)`. Actions: 43, for
     Classic 17. Death, lava (Classic) and the defeat of the boss terminate.
     `info["achievements"]`, bool of shape `(67,)`, for Classic `(22,)`, says what the
-    episode has unlocked so far.
+    episode has unlocked so far, in the order of
+    `craftax.craftax.constants.Achievement`, or `craftax.craftax_classic.constants`.
 
     Args:
-        name: "Craftax-Symbolic-v1" or "Craftax-Classic-Symbolic-v1".
+        classic: Whether it is Craftax-Classic.
 
     Raises:
         ImportError: If craftax is not installed; the message has the pip command.
-        ValueError: If there is no such `name`.
+
+    Example:
+        >>> envs = keras_agalite.environments.make_vec("craftax_symbolic", 256)
+        >>> observations, _ = envs.reset(seed=0)  # float32 of shape (256, 8268)
     """
 
-    # Making a world costs as much as dozens of steps.
+    # A new map costs as much as dozens of steps.
     costly_reset = True
 
-    def __init__(self, name: str = NAMES[0]) -> None:
-        check_name(name)
+    def __init__(self, classic: bool = False) -> None:
+        require("Craftax", "craftax")
         from craftax.craftax_env import make_craftax_env_from_name
 
-        self.name = name
+        name = f"Craftax-{'Classic-' if classic else ''}Symbolic-v1"
         self.env = make_craftax_env_from_name(name, auto_reset=False)
         params = self.env.default_params
         self.max_episode_steps = params.max_timesteps

@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium import spaces
 
 from keras_agalite.environments._packages import require
+from keras_agalite.environments.catalog import REQUIREMENTS
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 
-INSTALL = 'pip install "gymnax>=1.0.1,<2" six'
 # Lowest and highest value where gymnax's own space does not hold its observations.
 BOUNDS = {
     "MemoryChain-bsuite": (-1.0, np.inf),
@@ -22,6 +22,13 @@ BOUNDS = {
 
 
 class GymnaxState(NamedTuple):
+    """The state of an environment of gymnax, and the observation that it gave.
+
+    Attributes:
+        state: The state, as gymnax has it.
+        observation: In the shape and dtype of the observation space.
+    """
+
     state: Any
     observation: Any
 
@@ -42,11 +49,15 @@ class Gymnax(FunctionalEnv):
     Raises:
         ImportError: If gymnax is not installed; the message has the pip command.
         ValueError: If gymnax has no such environment, or it refuses a parameter.
+
+    Example:
+        >>> env = functional.Gymnax("UmbrellaChain-bsuite", chain_length=20)
+        >>> env.observation_space.shape
+        (3,)
     """
 
     def __init__(self, name: str, **params: Any) -> None:
-        # It imports seaborn and six, the second without asking pip for it.
-        require(f"gymnax's {name}", ("gymnax", "flax", "seaborn", "six"), INSTALL)
+        require(f"gymnax's {name}", "gymnax")
         import gymnax
 
         if name not in gymnax.registered_envs:
@@ -63,7 +74,8 @@ class Gymnax(FunctionalEnv):
                 f"of its constructor. Received: params={params}"
             ) from error
         if not hasattr(self.env, "is_truncated"):
-            raise ImportError(f"Expected gymnax 1.0.1 or later. Use: {INSTALL}")
+            command = REQUIREMENTS["gymnax"].command()
+            raise ImportError(f"Expected gymnax 1.0.1 or later. Use: {command}")
         self.name = name
         self.params = defaults.replace(
             **{key: params[key] for key in params if key in fields}
@@ -123,6 +135,12 @@ class MemoryChain(Gymnax):
     Raises:
         ImportError: If gymnax is not installed; the message has the pip command.
         ValueError: If one of them is not an integer of at least 1.
+
+    Example:
+        >>> envs = keras_agalite.environments.make_vec(
+        ...     "memory_chain", 64, memory_length=100
+        ... )
+        >>> observations, _ = envs.reset(seed=0)  # float32 of shape (64, 3)
     """
 
     def __init__(self, memory_length: int = 5, num_bits: int = 1) -> None:
@@ -178,4 +196,8 @@ def convert_space(
 def _cast(observation: Any, space: gymnasium.Space[Any]) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _cast(observation[key], space[key]) for key in space.spaces}
-    return jnp.asarray(observation, space.dtype)
+    observation = jnp.asarray(observation, space.dtype)
+    if isinstance(space, spaces.Box) and jnp.issubdtype(observation.dtype, np.floating):
+        # Rounding takes some of gymnax's observations a little out of their space.
+        observation = jnp.clip(observation, space.low, space.high)
+    return observation

@@ -7,39 +7,67 @@ from typing import Any
 import gymnasium
 
 
+def check_limit(max_episode_steps: int) -> None:
+    """Raises a ValueError unless the time limit is positive."""
+    if max_episode_steps < 1:
+        raise ValueError(
+            f"`max_episode_steps` must be at least 1. Received: {max_episode_steps=}"
+        )
+
+
 class FunctionalEnv(abc.ABC):
-    """An environment as pure functions of a key and a state, for one world.
+    """An environment as pure functions of a key and a state.
 
     The functions are traced by JAX, alone and under `jax.vmap`: no side effects, no
     Python branch on a value, shapes and dtypes the same at every call. They follow
     gymnax's (Lange, 2022), but for the observation, which is a function of its own:
-    where some worlds of a batch begin anew, each world is drawn once.
+    where some environments of a batch are reset, each is drawn once.
 
     An episode ends when the environment terminates it. Nothing here truncates or
-    begins anew: `Worlds` does, for a whole batch.
+    resets: `step_envs` does, for a whole batch.
 
     Attributes:
         observation_space: A gymnasium space: Box, MultiBinary, or a Dict of them.
         action_space: A gymnasium space: Discrete, MultiDiscrete or Box.
         max_episode_steps: Steps after which an episode is truncated.
-        costly_reset: A new episode costs much more than a step. Then only the worlds
-            that need one are reset, one group after another.
-        teacher: Where the environment knows how to play, a function of a state, all
-            of which it sees, that gives an action; else None.
+        costly_reset: A new episode costs much more than a step. Then only the
+            environments that need one are reset, one group after another.
+        teacher_action: A method that gives the action of a teacher that sees the whole
+            state, `teacher_action(state) -> action`; None where the environment has
+            no teacher.
+
+    Example:
+        >>> class Coin(FunctionalEnv):
+        ...     observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
+        ...     action_space = gymnasium.spaces.Discrete(2)
+        ...     max_episode_steps = 10
+        ...
+        ...     def reset(self, key):
+        ...         return jax.random.randint(key, (), 0, 2)
+        ...
+        ...     def step(self, key, state, action):
+        ...         reward = jnp.float32(action == state)
+        ...         return self.reset(key), reward, jnp.bool_(False), {}
+        ...
+        ...     def observe(self, state):
+        ...         return jnp.float32(state)[None]
     """
 
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
     max_episode_steps: int
     costly_reset: bool = False
-    teacher: Callable[[Any], Any] | None = None
+    teacher_action: Callable[[Any], Any] | None = None
 
     @abc.abstractmethod
     def reset(self, key: Any) -> Any:
-        """The state at the start of an episode: any tree of arrays, without keys.
+        """Begins an episode.
 
         Args:
             key: A key as `jax.random.key` makes it.
+
+        Returns:
+            The state: any tree of arrays, without keys.
         """
 
     @abc.abstractmethod
@@ -59,10 +87,21 @@ class FunctionalEnv(abc.ABC):
 
     @abc.abstractmethod
     def observe(self, state: Any) -> Any:
-        """The observation, in the shape and dtype of the observation space."""
+        """The observation, in the shape and dtype of the observation space.
+
+        Args:
+            state: A state, of one environment.
+        """
 
     def observe_all(self, states: Any) -> Any:
-        """The observations of a batch of worlds."""
+        """The observations of a batch of environments.
+
+        Args:
+            states: States whose leaves begin with the batch axis.
+
+        Returns:
+            The observations, with the batch axis first.
+        """
         import jax
 
         return jax.vmap(self.observe)(states)

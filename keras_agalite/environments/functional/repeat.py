@@ -78,6 +78,11 @@ class RepeatFirst(_Repeat):
 
     Raises:
         ValueError: If `num_decks` is not an integer of at least 1.
+
+    Example:
+        >>> env = functional.RepeatFirst(num_decks=8)
+        >>> env.observe(env.reset(jax.random.key(0))).shape
+        (4,)
     """
 
     def __init__(self, num_decks: int = 1) -> None:
@@ -114,6 +119,11 @@ class RepeatPrevious(_Repeat):
     Raises:
         ValueError: If `num_decks` is not an integer of at least 1, or `k` not one
             of at least 1 and below the number of cards.
+
+    Example:
+        >>> env = functional.RepeatPrevious(k=32, num_decks=2)
+        >>> env.max_episode_steps
+        104
     """
 
     def __init__(self, k: int = 4, num_decks: int = 1) -> None:

@@ -10,6 +10,15 @@ from keras_agalite.environments.functional.protocol import FunctionalEnv
 
 
 class TMazeState(NamedTuple):
+    """The state of a T-Maze.
+
+    Attributes:
+        position: Where the agent is, int32.
+        goal: The arm that earns the reward, `tmaze.UP` or `tmaze.DOWN`.
+        first: Whether the next observation is the first of an episode, bool.
+        distractors: The distractor bits, float32 of shape `(num_distractors,)`.
+    """
+
     position: Any
     goal: Any
     first: Any
@@ -19,12 +28,21 @@ class TMazeState(NamedTuple):
 class TMaze(FunctionalEnv):
     """T-Maze: the same task as the gymnasium environment of this name.
 
+    Observation: float32 of shape `(2 + position bits + num_distractors,)`. Actions:
+    0 up, 1 down, 2 left, 3 right. Its teacher walks to the junction and turns to the
+    goal.
+
     Args:
         corridor_length: Number of positions; the junction is the last.
         num_distractors: Number of distractor bits.
 
     Raises:
         ValueError: As the gymnasium environment does.
+
+    Example:
+        >>> env = functional.TMaze(corridor_length=20)
+        >>> env.observe(env.reset(jax.random.key(0))).shape
+        (16,)
     """
 
     max_episode_steps = 1000
@@ -67,7 +85,7 @@ class TMaze(FunctionalEnv):
         )
         return state, reward, terminated, {"success": success}
 
-    def teacher(self, state: TMazeState) -> Any:
+    def teacher_action(self, state: TMazeState) -> Any:
         """Straight on, and at the junction to the goal."""
         junction = state.position == self.corridor_length - 1
         return jnp.where(junction, state.goal, tmaze.RIGHT)

@@ -19,6 +19,14 @@ class PreviousActionReward(FunctionalEnv):
 
     Args:
         env: Environment with a Discrete, MultiDiscrete or Box action space.
+
+    Raises:
+        ValueError: If the observation is a Dict that already has one of the two keys.
+
+    Example:
+        >>> env = functional.PreviousActionReward(make_functional("tmaze_10"))
+        >>> sorted(env.observation_space)
+        ['observation', 'previous_action', 'previous_reward']
     """
 
     def __init__(self, env: FunctionalEnv) -> None:
@@ -27,8 +35,8 @@ class PreviousActionReward(FunctionalEnv):
         self.action_space = env.action_space
         self.max_episode_steps = env.max_episode_steps
         self.costly_reset = env.costly_reset
-        if teacher := env.teacher:
-            self.teacher = lambda state: teacher(state[0])
+        if teacher_action := env.teacher_action:
+            self.teacher_action = lambda state: teacher_action(state[0])
         wrapped = wrappers.PreviousActionReward(_Spaces(env))
         self.observation_space = wrapped.observation_space
         self.size = wrapped.size

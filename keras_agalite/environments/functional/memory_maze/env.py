@@ -20,12 +20,12 @@ from keras_agalite.environments.functional.memory_maze.motion import CELL, Body,
 from keras_agalite.environments.functional.memory_maze.scripted import scripted_action
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 
-# Worlds drawn at once on a device; on a CPU it is one, which fits its cache.
+# Images drawn at once on a device; on a CPU it is one, which fits its cache.
 CHUNK = 1024
 
 
 class MemoryMazeState(NamedTuple):
-    """One world.
+    """The state of one maze.
 
     Attributes:
         body: The walker.
@@ -49,6 +49,9 @@ class MemoryMaze(FunctionalEnv):
     for its walker, and its images but for rounding and filtering.
     docs/memory_maze.md has what was measured.
 
+    Observation: uint8 of shape `(64, 64, 3)`, or a dict of it and of positions.
+    Actions: the six of memory-maze.
+
     Args:
         size: "9x9", "11x11", "13x13" or "15x15".
         num_layouts: Number of layouts in the pool; an episode draws one of them.
@@ -61,14 +64,18 @@ class MemoryMaze(FunctionalEnv):
         global_observables: Whether positions are observed too, as those of
             memory-maze's argument of this name, in float32. The observation is then a
             dict; the image has the key `image`.
-        teacher_looks_ahead: Whether the teacher, who sees the whole maze, walks on to
-            places in view alone, or goes the shortest way.
+        teacher_looks_ahead: Whether the teacher, which sees the whole maze, walks on
+            to places in view alone, or goes the shortest way.
         layouts: A pool to use instead of one that is made.
         atlas: Textures to use instead of labmaze's.
 
     Raises:
         ImportError: If labmaze or Pillow is missing; the message has the pip command.
         ValueError: If an argument is none of those.
+
+    Example:
+        >>> envs = keras_agalite.environments.make_vec("fast_memory_maze_9x9", 64)
+        >>> observations, _ = envs.reset(seed=0)  # uint8 of shape (64, 64, 64, 3)
     """
 
     def __init__(
@@ -174,7 +181,7 @@ class MemoryMaze(FunctionalEnv):
         state = state._replace(body=body, target=target)
         return state, found.astype(jnp.float32), jnp.bool_(False), {}
 
-    def teacher(self, state: MemoryMazeState) -> Any:
+    def teacher_action(self, state: MemoryMazeState) -> Any:
         """The scripted player's action."""
         return self.scripted_action(state, self.teacher_looks_ahead)
 
@@ -213,7 +220,7 @@ class MemoryMaze(FunctionalEnv):
         return images.finish(total, samples, states.target)
 
     def scene(self, state: MemoryMazeState) -> images.Scene:
-        """What the camera of a world sees, in cells."""
+        """What the camera of a maze sees, in cells."""
         body, middle = state.body, self.cells / 2
         cos, sin = jnp.cos(body.heading), jnp.sin(body.heading)
         x, y = body.x + camera.AHEAD * cos, body.y + camera.AHEAD * sin

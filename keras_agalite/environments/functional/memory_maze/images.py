@@ -1,4 +1,4 @@
-"""The image of a world: walls, floor, sky and targets, shaded by the headlight.
+"""The image of a maze: walls, floor, sky and targets, shaded by the headlight.
 
 Lengths are in cells of 2 m. Positions are `(column, row)`, row 0 in the north.
 """
@@ -204,9 +204,9 @@ def finish(total: Any, samples: int, target: Any) -> Any:
     """The images, uint8, from what `draw` gave.
 
     Args:
-        total: Of shape `(worlds, 3600)`.
+        total: Of shape `(batch, 3600)`.
         samples: Rays of a pixel.
-        target: Number of the target asked for, of shape `(worlds,)`.
+        target: Number of the target asked for, of shape `(batch,)`.
     """
     shape = (-1, camera.INNER, camera.INNER, 1)
     channels = total.reshape(shape) >> np.array([0, 10, 20], np.uint32)

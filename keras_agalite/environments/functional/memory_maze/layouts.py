@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_agalite.environments._packages import require
-from keras_agalite.environments.functional.memory_maze.textures import INSTALL
+from keras_agalite.environments.catalog import MEMORY_MAZE_STEPS
 
 
 class Size(NamedTuple):
@@ -19,10 +19,10 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "9x9": Size(11, 3, 1000, 6, 5),
-    "11x11": Size(13, 4, 2000, 6, 5),
-    "13x13": Size(15, 5, 3000, 6, 5),
-    "15x15": Size(17, 6, 4000, 9, 3),
+    "9x9": Size(11, 3, MEMORY_MAZE_STEPS["9x9"], 6, 5),
+    "11x11": Size(13, 4, MEMORY_MAZE_STEPS["11x11"], 6, 5),
+    "13x13": Size(15, 5, MEMORY_MAZE_STEPS["13x13"], 6, 5),
+    "15x15": Size(17, 6, MEMORY_MAZE_STEPS["15x15"], 9, 3),
 }
 MAX_ROOMS = 9
 
@@ -59,7 +59,7 @@ def make_layouts(size: str, number: int, seed: int) -> Layouts:
     Raises:
         ImportError: If labmaze is missing.
     """
-    require("Memory Maze", ("labmaze",), INSTALL)
+    require("FastMemoryMaze", "labmaze")
     import labmaze
 
     shape = SIZES[size]

@@ -34,8 +34,8 @@ def scripted_action(
         maze_layout: 1 where a cell is free, shape `(cells, cells)`, index y, x.
         target_pos: x and y of the target, in cells.
         looks_ahead: Walk on to a place in view, and turn to the left where there is
-            none: a pupil, who does not see the target, can tell what comes next but
-            for the branch that is taken.
+            none. A student that cannot see the target can then predict every action
+            except the choice at a junction.
 
     Returns:
         The number of an action, int32.

@@ -7,7 +7,6 @@ import numpy as np
 
 from keras_agalite.environments._packages import require
 
-INSTALL = "pip install labmaze pillow"
 STYLE = "style_01"
 FLOORS = ("blue", "blue_bright")  # of corridors, of rooms
 NUM_WALLS = 8
@@ -31,7 +30,7 @@ class Atlas(NamedTuple):
 
 def wall_names() -> list[str]:
     """Names of the walls' textures, in the order of their numbers here."""
-    require("Memory Maze", ("labmaze",), INSTALL)
+    require("FastMemoryMaze", "labmaze")
     from labmaze import assets
 
     return list(assets.get_wall_texture_paths(STYLE))
@@ -44,7 +43,7 @@ def load_atlas(size: int = 512) -> Atlas:
     Raises:
         ImportError: If labmaze or Pillow is missing.
     """
-    require("Memory Maze", ("labmaze", "PIL"), INSTALL)
+    require("FastMemoryMaze", "labmaze")
     from labmaze import assets
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Many worlds at once: episodes that end, are truncated and begin anew."""
+"""A batch of environments: episodes that end, are truncated and begin again."""
 
 from typing import Any, NamedTuple
 
@@ -8,16 +8,17 @@ import jax.numpy as jnp
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 
 
-class Worlds(NamedTuple):
-    """A batch of worlds between two steps; every leaf begins with the batch axis.
+class EnvStates(NamedTuple):
+    """A batch of environments between two steps; leaves begin with the batch axis.
 
     Attributes:
         state: The environment's states.
-        start: The observation is the first of an episode.
-        ended: The observation is the last of an episode. The next step ignores the
-            action, begins an episode and pays 0, as gymnasium's NEXT_STEP says.
-        elapsed: Steps since the episode's start.
-        total: Return of the episode so far.
+        start: The observation is the first of an episode, bool of shape `(batch,)`.
+        ended: The observation is the last of an episode, bool of shape `(batch,)`. The
+            next step ignores the action, begins an episode and pays 0, as gymnasium's
+            NEXT_STEP says.
+        elapsed: Steps since the episode's start, int32 of shape `(batch,)`.
+        total: Return of the episode so far, float32 of shape `(batch,)`.
     """
 
     state: Any
@@ -28,7 +29,7 @@ class Worlds(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """What a step of a batch of worlds brought, each of shape `(batch,)`.
+    """What a step of a batch of environments gave, each of shape `(batch,)`.
 
     Attributes:
         reward: float32.
@@ -43,16 +44,25 @@ class Transition(NamedTuple):
     info: Any
 
 
-def reset_worlds(env: FunctionalEnv, keys: Any) -> Worlds:
-    """Begins an episode in each world.
+def reset_envs(env: FunctionalEnv, keys: Any) -> EnvStates:
+    """Begins an episode in each environment of a batch.
 
     Args:
         env: The environment.
         keys: Keys of shape `(batch,)`.
+
+    Returns:
+        The states of the batch.
+
+    Example:
+        >>> keys = jax.random.split(jax.random.key(0), 4)
+        >>> states = functional.reset_envs(functional.TMaze(), keys)
+        >>> states.start.shape
+        (4,)
     """
     number = len(keys)
     no = jnp.zeros(number, bool)
-    return Worlds(
+    return EnvStates(
         _strong(jax.vmap(env.reset)(keys)),
         ~no,
         no,
@@ -61,35 +71,49 @@ def reset_worlds(env: FunctionalEnv, keys: Any) -> Worlds:
     )
 
 
-def step_worlds(
-    env: FunctionalEnv, keys: Any, worlds: Worlds, actions: Any, limit: Any = None
-) -> tuple[Worlds, Transition]:
-    """One step in each world.
+def step_envs(
+    env: FunctionalEnv, keys: Any, states: EnvStates, actions: Any, limit: Any = None
+) -> tuple[EnvStates, Transition]:
+    """Steps each environment of a batch.
 
     Args:
         env: The environment.
         keys: Keys of shape `(batch,)`, new ones at each step.
-        worlds: The worlds.
+        states: The states of the batch.
         actions: Actions of shape `(batch, ...)`.
         limit: Time limit; the environment's own if None.
+
+    Returns:
+        `(states, transition)`. Observe the states with
+        `env.observe_all(states.state)`: where an episode ended, that is its last
+        observation.
+
+    Example:
+        >>> env = functional.make_functional("tmaze_10")
+        >>> keys = jax.random.split(jax.random.key(0), 4)
+        >>> states = functional.reset_envs(env, keys)
+        >>> actions = jnp.zeros(4, jnp.int32)
+        >>> states, transition = functional.step_envs(env, keys, states, actions)
+        >>> transition.reward.shape
+        (4,)
     """
     limit = env.max_episode_steps if limit is None else limit
-    ended = worlds.ended
-    stepped = jax.vmap(env.step)(keys, worlds.state, actions)
+    ended = states.ended
+    stepped = jax.vmap(env.step)(keys, states.state, actions)
     state, reward, terminated, info = _strong(stepped)
     state = _begin(env, keys, state, ended)
     reward, terminated, info = jax.tree.map(
         lambda x: _where(ended, jnp.zeros_like(x), x), (reward, terminated, info)
     )
-    elapsed = jnp.where(ended, 0, worlds.elapsed + 1)
+    elapsed = jnp.where(ended, 0, states.elapsed + 1)
     truncated = (elapsed >= limit) & ~terminated & ~ended
-    total = jnp.where(ended, 0.0, worlds.total + reward)
-    worlds = Worlds(state, ended, terminated | truncated, elapsed, total)
-    return worlds, Transition(reward, terminated, truncated, info)
+    total = jnp.where(ended, 0.0, states.total + reward)
+    states = EnvStates(state, ended, terminated | truncated, elapsed, total)
+    return states, Transition(reward, terminated, truncated, info)
 
 
 def _begin(env: FunctionalEnv, keys: Any, state: Any, ended: Any) -> Any:
-    """The states, with those of ended worlds replaced by fresh ones."""
+    """The states, with those of ended episodes replaced by fresh ones."""
     if not env.costly_reset:
         fresh = _strong(jax.vmap(env.reset)(keys))
         return jax.tree.map(lambda new, old: _where(ended, new, old), fresh, state)

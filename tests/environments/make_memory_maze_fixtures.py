@@ -1,7 +1,7 @@
 """Records the real Memory Maze for the tests of the fast one.
 
-`python -m benchmarks.record_memory_maze FOLDER [PART ...]` needs memory-maze and
-something to draw with. The parts: layouts, images, floor, flat, walls,
+`python -m tests.environments.make_memory_maze_fixtures FOLDER [PART ...]` needs
+memory-maze and something to draw with. The parts: layouts, images, floor, flat, walls,
 roam; a file each.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_agalite.environments._maze import import_tasks, make_maze
 from keras_agalite.environments.functional.memory_maze.layouts import SIZES
 from keras_agalite.environments.functional.memory_maze.textures import wall_names
-from keras_agalite.environments.memory_maze import import_tasks, make_maze
 
 COMMANDS = ((0, 0), (-1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1))
 # A policy's habits: forward more often than not, each action for one to five steps.

@@ -1,8 +1,9 @@
-"""Functional environments as gymnasium's: many worlds, or one.
+"""Functional environments as gymnasium's: a vector of them, or one.
 
 Importing this does not import JAX; making an environment does.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,41 +11,45 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.environments.functional.protocol import FunctionalEnv
+from keras_agalite.environments._checks import check_render_mode
+from keras_agalite.environments.functional.protocol import FunctionalEnv, check_limit
+from keras_agalite.environments.functional.registry import make_functional
 
 AUTORESET = getattr(gymnasium.vector, "AutoresetMode", None)
 
 
 def check_num_envs(num_envs: int) -> None:
+    """Raises a ValueError unless the number of environments is positive."""
     if num_envs < 1:
         raise ValueError(f"`num_envs` must be at least 1. Received: {num_envs=}")
 
 
-def check_limit(max_episode_steps: int) -> None:
-    if max_episode_steps < 1:
-        raise ValueError(
-            f"`max_episode_steps` must be at least 1. Received: {max_episode_steps=}"
-        )
-
-
 class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
-    """Many worlds of a functional environment, stepped by one compiled program.
+    """A vector of one functional environment, stepped by one compiled program.
 
     Autoreset is gymnasium's NEXT_STEP: the step that ends an episode returns its last
     observation, and the next one ignores the action and returns the first of a new
     episode, with reward 0. The environment terminates, the time limit truncates.
-    World `i` of `reset(seed=s)` is the single environment's `reset(seed=s + i)`.
+    Environment `i` of `reset(seed=s)` is the single one's `reset(seed=s + i)`.
 
-    `info` holds what the environment's step says, with a mask that is true for every
-    world: all worlds step alike, and a world that begins an episode says zero.
+    `info` holds what the environment's step says, each entry with a mask `_name` that
+    is true everywhere: an environment that begins an episode says zero.
 
     Args:
         env: The environment. Vectors of one `env` share what is compiled.
-        num_envs: Number of worlds.
+        num_envs: Number of environments.
         max_episode_steps: Time limit; the environment's own if None.
+        render_mode: None: a vector draws nothing.
 
     Raises:
-        ValueError: If `num_envs` or `max_episode_steps` is not positive.
+        ValueError: If `num_envs` or `max_episode_steps` is not positive, or
+            `render_mode` not None.
+
+    Example:
+        >>> env = keras_agalite.environments.functional.make_functional("tmaze_10")
+        >>> envs = FunctionalVectorEnv(env, num_envs=4)
+        >>> observations, _ = envs.reset(seed=0)  # float32 of shape (4, 16)
+        >>> observations, rewards, *_ = envs.step(envs.action_space.sample())
     """
 
     metadata = {
@@ -60,6 +65,7 @@ class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         render_mode: None = None,
     ) -> None:
         check_num_envs(num_envs)
+        check_render_mode(render_mode, self.metadata["render_modes"])
         limit = (
             env.max_episode_steps if max_episode_steps is None else max_episode_steps
         )
@@ -67,7 +73,7 @@ class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         from keras_agalite.environments.functional import compiled
 
         self.compiled = compiled
-        self.programs = compiled.compile_worlds(env)
+        self.programs = compiled.compile_envs(env)
         self.env = env
         self.limit = np.int32(limit)
         self.num_envs = num_envs
@@ -77,7 +83,7 @@ class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         batch_space = gymnasium.vector.utils.batch_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        # Keys, worlds and the observation that was returned last.
+        # Keys, states and the observation that was returned last.
         self.carry: tuple[Any, Any, Any] | None = None
 
     def reset(
@@ -86,17 +92,23 @@ class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Begins an episode in every world.
+        """Begins an episode in every environment.
 
         Args:
-            seed: World `i` takes `seed + i`, or entry `i` of a list. A world whose
+            seed: Environment `i` takes `seed + i`, or entry `i` of a list. One whose
                 seed is None goes on drawing from where it is.
             options: Not used.
+
+        Returns:
+            `(observations, info)`; `info` is empty.
+
+        Raises:
+            ValueError: If `seed` is a list of another length.
         """
         seeds: Sequence[int | None]
         if isinstance(seed, int | np.integer):
             super().reset(seed=int(seed))
-            seeds = [int(seed) + world for world in range(self.num_envs)]
+            seeds = [int(seed) + i for i in range(self.num_envs)]
         else:
             super().reset(seed=None)
             seeds = [None] * self.num_envs if seed is None else seed
@@ -109,7 +121,7 @@ class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return self._observation(), {}
 
     def _keys(self, seeds: Sequence[int | None]) -> Any:
-        """New keys for the worlds with a seed, and for all that have none yet."""
+        """New keys for those with a seed, and for all that have none yet."""
         fresh = self.np_random.integers(2**32, size=self.num_envs, dtype=np.uint32)
         given = np.array([seed is not None for seed in seeds])
         chosen = np.array([(seed or 0) % 2**32 for seed in seeds], np.uint32)
@@ -118,16 +130,31 @@ class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     def _observation(self) -> Any:
         assert self.carry is not None
-        return _to_numpy(self.carry[2])
+        return self.compiled.to_numpy(self.carry[2])
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Steps every environment.
+
+        Args:
+            actions: Of shape `(num_envs, ...)`: integers in the action space, or
+                finite numbers for a Box, whose bounds are left to the environment.
+
+        Returns:
+            `(observations, rewards, terminated, truncated, info)`.
+
+        Raises:
+            ResetNeeded: Before the first `reset`.
+            ValueError: If an action is illegal.
+        """
         if self.carry is None:
             raise gymnasium.error.ResetNeeded("Call `reset` before `step`.")
         actions = self._check(actions)
-        keys, worlds, _ = self.carry
-        *carry, transition = self.programs.step(keys, worlds, actions, self.limit)
+        keys, states, _ = self.carry
+        *carry, transition = self.programs.step(keys, states, actions, self.limit)
         self.carry = tuple(carry)
-        reward, terminated, truncated, values = _to_numpy(tuple(transition))
+        reward, terminated, truncated, values = self.compiled.to_numpy(
+            tuple(transition)
+        )
         info: dict[str, Any] = {}
         for name, value in values.items():
             info[name] = value
@@ -138,23 +165,28 @@ class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         space = self.action_space
         # Not that of the batch, which is a Box of integers for MultiDiscrete.
         is_box = isinstance(self.single_action_space, spaces.Box)
-        actions = np.asarray(actions, np.float32 if is_box else np.int32)
+        actions = np.asarray(actions)
         if actions.shape != space.shape:
             raise ValueError(
                 f"`actions` must have the shape {space.shape}. "
                 f"Received: actions.shape={actions.shape}"
             )
-        # A Box is left to the environment: a policy's noise may well leave it.
-        if not is_box and not space.contains(actions):
+        # The bounds of a Box are left to the environment: noise may well leave them.
+        if is_box:
+            legal = actions.dtype.kind in "fiu" and np.isfinite(actions).all()
+        else:
+            is_integer = actions.dtype.kind in "iu"
+            legal = is_integer and space.contains(actions.astype(np.int64))
+        if not legal:
             raise ValueError(f"`actions` must be in {space}. Received: {actions=}")
-        return actions
+        return actions.astype(np.float32 if is_box else np.int32)
 
     def close_extras(self, **kwargs: Any) -> None:
         self.carry = None
 
 
 class FunctionalSingleEnv(gymnasium.Env[Any, Any]):
-    """One world of a functional environment; many are faster in a vector.
+    """One functional environment as gymnasium's; many are faster in a vector.
 
     Args:
         env: The environment.
@@ -162,7 +194,14 @@ class FunctionalSingleEnv(gymnasium.Env[Any, Any]):
         render_mode: None, or "rgb_array" where the observation is an image.
 
     Raises:
-        ValueError: If there is nothing to render or the limit is not positive.
+        ValueError: If there is no such render mode or the limit is not positive; at a
+            step, if the action is illegal.
+
+    Example:
+        >>> env = keras_agalite.environments.functional.make_functional("tmaze_10")
+        >>> observation, _ = FunctionalSingleEnv(env).reset(seed=0)
+        >>> observation.shape
+        (16,)
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -177,11 +216,7 @@ class FunctionalSingleEnv(gymnasium.Env[Any, Any]):
         is_image = space.dtype == np.uint8 and len(space.shape or ()) == 3
         if is_image:
             self.metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(
-                f"`render_mode` must be None{' or rgb_array' if is_image else ''}. "
-                f"Received: {render_mode=}"
-            )
+        check_render_mode(render_mode, self.metadata["render_modes"])
         self.vector = FunctionalVectorEnv(env, 1, max_episode_steps)
         self.render_mode = render_mode
         self.observation_space = space
@@ -192,15 +227,16 @@ class FunctionalSingleEnv(gymnasium.Env[Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         observation, _ = self.vector.reset(seed=seed)
-        return _first(observation), {}
+        return self.vector.compiled.first(observation), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.vector.step(
             np.asarray(action)[None]
         )
-        info = {key: _first(info[key]) for key in info if f"_{key}" in info}
+        first = self.vector.compiled.first
+        info = {key: first(info[key]) for key in info if f"_{key}" in info}
         over = bool(terminated[0]), bool(truncated[0])
-        return _first(observation), float(reward[0]), *over, info
+        return first(observation), float(reward[0]), *over, info
 
     def render(self) -> Any:
         """The last observation with `render_mode="rgb_array"`."""
@@ -212,14 +248,58 @@ class FunctionalSingleEnv(gymnasium.Env[Any, Any]):
         self.vector.close()
 
 
-def _to_numpy(tree: Any) -> Any:
-    import jax
+@functools.lru_cache(maxsize=16, typed=True)
+def _make_cached(name: str, /, **arguments: Any) -> FunctionalEnv:
+    return make_functional(name, **arguments)
 
-    return jax.tree.map(np.array, tree)
+
+def cached_env(name: str, /, **arguments: Any) -> FunctionalEnv:
+    """The same functional environment for the same arguments, and so what it compiled.
+
+    Args:
+        name: As for `make_functional`.
+        **arguments: Likewise; where one cannot be hashed, the environment is a new one.
+
+    Returns:
+        The environment.
+    """
+    try:
+        hash(tuple(arguments.values()))
+    except TypeError:
+        return make_functional(name, **arguments)
+    return _make_cached(name, **arguments)
 
 
-def _first(tree: Any) -> Any:
-    """World 0 of a batch of one."""
-    import jax
+def make_single(
+    functional: str, render_mode: str | None = None, **arguments: Any
+) -> FunctionalSingleEnv:
+    """The entry point of a single environment.
 
-    return jax.tree.map(lambda x: x[0], tree)
+    Args:
+        functional: Name or id that `make_functional` knows.
+        render_mode: As for `FunctionalSingleEnv`.
+        **arguments: Goes to `make_functional`.
+    """
+    env = cached_env(functional, **arguments)
+    return FunctionalSingleEnv(env, render_mode=render_mode)
+
+
+def make_vector(
+    functional: str,
+    num_envs: int = 1,
+    max_episode_steps: int | None = None,
+    render_mode: None = None,
+    **arguments: Any,
+) -> FunctionalVectorEnv:
+    """The entry point of a vector of environments.
+
+    Args:
+        functional: Name or id that `make_functional` knows.
+        num_envs: Number of environments.
+        max_episode_steps: Time limit; the environment's own if None.
+        render_mode: None.
+        **arguments: Goes to `make_functional`.
+    """
+    check_num_envs(num_envs)
+    env = cached_env(functional, **arguments)
+    return FunctionalVectorEnv(env, num_envs, max_episode_steps, render_mode)

@@ -1,0 +1,33 @@
+"""What our environments refuse: render modes they lack, and illegal actions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+def check_render_mode(render_mode: Any, modes: Sequence[str]) -> None:
+    """Raises a ValueError unless `render_mode` is None or one of `modes`."""
+    if render_mode is not None and render_mode not in modes:
+        legal = "one of None, " + ", ".join(map(repr, modes)) if modes else "None"
+        raise ValueError(
+            f"`render_mode` must be {legal}. Received: render_mode={render_mode!r}"
+        )
+
+
+def check_action(action: Any, space: gymnasium.Space[Any]) -> None:
+    """Raises a ValueError if an action is illegal.
+
+    An action of a Box needs its shape and finite numbers; its bounds are left to the
+    environment, since the noise of a policy may well leave them.
+    """
+    value = np.asarray(action)
+    if isinstance(space, spaces.Box):
+        legal = value.shape == space.shape and value.dtype.kind in "fiu"
+        legal = legal and bool(np.isfinite(value).all())
+    else:
+        legal = value.dtype.kind in "iu" and space.contains(value)
+    if not legal:
+        raise ValueError(f"`action` must be in {space}. Received: action={action!r}")

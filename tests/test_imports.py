@@ -11,6 +11,7 @@ PACKAGES = ("keras_agalite", "training", "benchmarks")
 # knows the files, which itself builds policies.
 WAY_UP = {
     ("keras_agalite.models.policy", "from_preset"),
+    ("keras_agalite.models.policy", "presets"),
     ("keras_agalite.models.policy", "save_to_preset"),
 }
 # Known until their rooms are rebuilt: who imports, and what.

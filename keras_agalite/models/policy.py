@@ -32,13 +32,14 @@ class PolicyOutput(NamedTuple):
     value: Any
 
 
-class _Released:
-    """The attribute `presets` of a class, as in KerasHub."""
+class _ClassProperty:
+    """A property of the class itself."""
 
-    def __get__(self, instance: Any, owner: Any = None) -> list[str]:
-        from keras_agalite.presets import released_presets
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
 
-        return released_presets()
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self.function(owner)
 
 
 def _supervised(name: str) -> Callable[..., NoReturn]:
@@ -100,8 +101,6 @@ class MemoryPolicy(keras.Model):
     >>> observation, _ = env.reset(seed=0)
     >>> action, state = policy.act(observation[None], state, start=[True])
     """
-
-    presets = _Released()
 
     def __init__(
         self,
@@ -167,6 +166,13 @@ class MemoryPolicy(keras.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Nothing is left to do: the spaces give all shapes."""
+
+    @_ClassProperty
+    def presets(cls) -> list[str]:  # noqa: N805
+        """Names of the released policies, for `from_preset`."""
+        from keras_agalite.presets import released_presets
+
+        return released_presets()
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:

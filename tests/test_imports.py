@@ -11,6 +11,7 @@ PACKAGES = ("keras_agalite", "training", "benchmarks")
 # know the files, which themselves build policies.
 WAY_UP = {
     ("keras_agalite.models.policy", "from_preset"),
+    ("keras_agalite.models.policy", "presets"),
     ("keras_agalite.models.policy", "save_to_preset"),
     ("keras_agalite.models.policy", "export"),
     ("keras_agalite.models.policy", "__get__"),  # `MemoryPolicy.presets`

@@ -103,8 +103,8 @@ def run(block, python, folder, environment):
     if block.language == "python":
         command = [python, "-c", block.text]
     else:
-        # `python` in a command is the interpreter of the tests.
-        alias = f'python() {{ "{sys.executable}" "$@"; }}'
+        # `python` in a command is the interpreter that has what the program needs.
+        alias = f'python() {{ "{python}" "$@"; }}'
         command = ["bash", "-ec", f"{alias}\n{block.text}"]
     result = subprocess.run(
         command,

@@ -199,7 +199,9 @@ class MemoryMaze(FunctionalEnv):
         """See `explorer.update_belief`."""
         seen = self._measure(state)
         names = ("agent_pos", "agent_dir", "maze_layout", "targets_pos")
-        return explorer.update_belief(belief, *(seen[k] for k in names), start=start)
+        return explorer.update_belief(
+            belief, **{k: seen[k] for k in names}, start=start
+        )
 
     def explorer_action(self, belief: explorer.Belief, state: MemoryMazeState) -> Any:
         """See `explorer.explorer_action`."""

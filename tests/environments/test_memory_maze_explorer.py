@@ -150,13 +150,23 @@ def test_the_image_shows_forty_degrees_to_each_side():
     assert not np.asarray(middle)[angle > 39].any()
 
 
-def test_steps_are_those_of_the_other_player():
+def test_steps_are_those_of_a_walk():
     random = np.random.default_rng(4)
+    count = jax.jit(scripted.steps_to)
     for share in (0.0, 0.2, 0.4):
         free = random_maze(random, share) > 0
         goal, _ = random_pose(random, free)
-        ours = jax.jit(explorer.steps_to)(free, goal)
-        np.testing.assert_array_equal(ours, scripted.steps_to(jnp.asarray(free), goal))
+        expected = np.full(free.shape, scripted.FAR)
+        column, row = goal.astype(int)
+        front = [(row, column)]
+        expected[row, column] = 0
+        for y, x in front:
+            for cell in ((y, x + 1), (y, x - 1), (y + 1, x), (y - 1, x)):
+                inside = all(0 <= k < CELLS for k in cell)
+                if inside and free[cell] and expected[cell] == scripted.FAR:
+                    expected[cell] = expected[y, x] + 1
+                    front.append(cell)
+        np.testing.assert_array_equal(count(free, goal), expected)
 
 
 def test_a_start_empties_the_belief():

@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from keras_agalite.environments.functional.memory_maze import camera
+from keras_agalite.environments.functional.memory_maze.layouts import to_bits, to_words
 from keras_agalite.environments.functional.memory_maze.motion import CELL
 from keras_agalite.environments.functional.memory_maze.scripted import (
     DEAD_BAND,
     FAR,
     is_seen,
+    steps_to,
 )
 
 # What the columns of the image show at the height of the eye: right per ahead.
@@ -164,14 +166,14 @@ def look(here: Any, heading: Any, wall: Any) -> tuple[Any, Any]:
     slants = jnp.asarray(SLANTS, jnp.float32)
     rays = heading[:, None] + slants * right[:, None]
     rays = jnp.where(jnp.abs(rays) < 1e-6, 1e-6, rays)
-    x_lines = _cross(_words(wall.T), *eye, *rays)
-    y_lines = _cross(_words(wall), *eye[::-1], *rays[::-1])
+    x_lines = _cross(to_words(wall.T), *eye, *rays)
+    y_lines = _cross(to_words(wall), *eye[::-1], *rays[::-1])
     # Rays are 1 long along the heading, so that this is their depth.
     depth = jnp.minimum(x_lines[2], y_lines[2])
     columns = _enter(x_lines, depth, eye[0], rays[0], cells)
     rows = _enter(y_lines, depth, eye[1], rays[1], cells)
     column, row = jnp.floor(eye).astype(jnp.int32)
-    seen = (_bits(columns, cells).T | _bits(rows, cells)).at[row, column].set(True)
+    seen = (to_bits(columns, cells).T | to_bits(rows, cells)).at[row, column].set(True)
     away = _middles(wall.shape) - eye
     ahead = away @ heading
     slant = (away @ right) / jnp.maximum(ahead, 1e-6)
@@ -215,38 +217,11 @@ def _enter(lines: Any, depth: Any, x: Any, dx: Any, cells: int) -> Any:
     k = jnp.arange(cells)
 
     def union(bits: Any) -> Any:
-        zero = np.uint32(0)
-        return jnp.pad(jax.lax.reduce(bits, zero, jax.lax.bitwise_or, (1,)), (0, 2))
+        return jax.lax.reduce(bits, np.uint32(0), jax.lax.bitwise_or, (1,))
 
     after = union(jnp.where(dx > 0, bit, 0))[jnp.clip(k - home - 1, 0)]
     before = union(jnp.where(dx > 0, 0, bit))[jnp.clip(home - 1 - k, 0)]
     return jnp.where(k > home, after, jnp.where(k < home, before, 0))
-
-
-def steps_to(free: Any, goal: Any) -> Any:
-    """As `scripted.steps_to`, for less: each step grows the cells reached by bits.
-
-    Args:
-        free: Which cells are free, shape `(cells, cells)`, index y, x.
-        goal: x and y in cells.
-    """
-    cells, words = len(free), _words(free)
-    column, row = jnp.floor(goal).astype(jnp.uint32)
-    first = jnp.where(jnp.arange(cells) == row, jnp.uint32(1) << column, 0)
-
-    def grow(carry: Any) -> Any:
-        _, reached, steps = carry
-        wide = jnp.pad(reached, 1)
-        more = reached << 1 | reached >> 1 | wide[:-2] | wide[2:]
-        return reached, reached | more & words, steps + ~_bits(reached, cells)
-
-    steps = jnp.zeros(free.shape, jnp.int32)
-    _, reached, steps = jax.lax.while_loop(
-        lambda carry: (carry[0] != carry[1]).any(),
-        grow,
-        (jnp.zeros_like(first), first, steps),
-    )
-    return jnp.where(_bits(reached, cells), steps.astype(jnp.float32), FAR)
 
 
 def _waypoint(free: Any, here: Any, goal: Any) -> Any:
@@ -277,14 +252,3 @@ def _angle(heading: Any, away: Any) -> Any:
     """Angles from the heading to directions, positive to the left."""
     across = heading[0] * away[..., 1] - heading[1] * away[..., 0]
     return jnp.arctan2(across, away @ heading)
-
-
-def _words(bits: Any) -> Any:
-    """As `layouts.to_words`, in JAX."""
-    numbers = jnp.arange(bits.shape[-1], dtype=jnp.uint32)
-    return (bits.astype(jnp.uint32) << numbers).sum(-1, dtype=jnp.uint32)
-
-
-def _bits(words: Any, cells: int) -> Any:
-    """The inverse of `_words`, boolean of shape `(*words.shape, cells)`."""
-    return (words[..., None] >> jnp.arange(cells, dtype=jnp.uint32)) & 1 > 0

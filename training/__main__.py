@@ -11,6 +11,7 @@ from typing import Any
 from keras_agalite.__main__ import add_export, add_preset, positive, show
 from training.errors import Interrupted, TrainingError
 from training.recipe import ENGINES, Recipe, load_recipe, read_values
+from training.runs.interrupt import end_with
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     train.add_argument("--processes", type=positive, help="how many they are")
     train.add_argument("--process", type=int, help="which one this is, from 0")
+    # The sweep that this run is of.
+    train.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     train.set_defaults(function=_train)
 
     sweep = commands.add_parser("sweep", help="train a recipe with several seeds")
@@ -129,6 +132,8 @@ def _add_overrides(parser: Any) -> None:
 
 
 def _train(options: Any) -> None:
+    if options.parent is not None:
+        end_with(options.parent)
     engine = _choose_backend(options)
     if options.coordinator:
         _join(engine, options)
@@ -140,7 +145,7 @@ def _train(options: Any) -> None:
     check_backend(recipe.engine)
     if options.wandb:
         check_wandb()
-    result = train(recipe, run_dir, options.wandb)
+    result = train(recipe, run_dir, options.wandb, options.video)
     if result:
         show(result)
         print(f"written to {run_dir}")

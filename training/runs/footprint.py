@@ -36,6 +36,17 @@ def check_ram(policy: MemoryPolicy, recipe: Recipe) -> None:
         )
 
 
+def check_weights(number: int) -> None:
+    """Raises a ValueError if so many weights surely need more memory than there is."""
+    needed, free = 4 * number * FLOAT, available_bytes()
+    if free is not None and needed > free:
+        raise ValueError(
+            f"The policy needs at least {_gib(needed)} of memory for its weights, their "
+            f"gradient and Adam's moments, and {_gib(free)} are free. Received: "
+            f"{number:,} weights"
+        )
+
+
 def footprint(policy: MemoryPolicy, recipe: Recipe) -> dict[str, int]:
     """Bytes of what is large, a lower estimate.
 

@@ -49,7 +49,8 @@ class TensorBoard:
         if importlib.util.find_spec("tensorboard"):
             from tensorboard import summary
 
-            self.writer = summary.Writer(str(folder))
+            with self._named():
+                self.writer = summary.Writer(str(folder))
 
     def add(self, row: dict[str, Any]) -> None:
         if self.writer:
@@ -66,7 +67,8 @@ class TensorBoard:
     def _named(self) -> Any:
         try:
             yield
-        except OSError as error:
+        # Where TensorFlow is installed it writes the file, with errors of its own.
+        except Exception as error:
             raise OSError(f"Cannot write {self.folder}: {error}") from error
 
 

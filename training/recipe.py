@@ -157,8 +157,7 @@ class Recipe:
         plain, tables = [], []
         for key, value in dataclasses.asdict(self).items():
             if isinstance(value, dict):
-                lines = [f"{_key(k)} = {to_toml_value(v)}" for k, v in value.items()]
-                tables.append("\n".join([f"\n[{key}]", *lines]))
+                tables.append("\n".join([f"\n[{key}]", *_lines(value)]))
             else:
                 plain.append(f"{key} = {to_toml_value(value)}")
         return "\n".join([*plain, *tables]) + "\n"
@@ -175,17 +174,18 @@ def to_toml_value(value: Any) -> str:
         case list() | tuple():
             return "[" + ", ".join(to_toml_value(v) for v in value) + "]"
         case dict():
-            items = ", ".join(
-                f"{_key(k)} = {to_toml_value(v)}" for k, v in value.items()
-            )
-            return "{" + items + "}"
+            return "{" + ", ".join(_lines(value)) + "}"
         case datetime.date() | datetime.time():
             return value.isoformat()
     return repr(value)
 
 
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else to_toml_value(name)
+def _lines(table: dict[str, Any]) -> list[str]:
+    bare = re.compile(r"[A-Za-z0-9_-]+")
+    return [
+        f"{key if bare.fullmatch(key) else to_toml_value(key)} = {to_toml_value(value)}"
+        for key, value in table.items()
+    ]
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:

@@ -32,9 +32,10 @@ class SupervisedVectorEnv(AsyncVectorEnv):
     """Gymnasium's AsyncVectorEnv, in which a worker may fail.
 
     A worker that raises, dies or does not answer is reported, with its index, seed and
-    traceback, and replaced; its episode ends there, truncated, with its last observation. Wrong data
-    (`EnvironmentFault.wrong_data`) is not survived. Workers ignore Ctrl-C, which is
-    the business of the process that made them, and end when that does, however.
+    traceback, and replaced; its episode ends there, truncated, with its last
+    observation. Wrong data (`EnvironmentFault.wrong_data`) is not survived. Workers
+    ignore Ctrl-C, which is the business of the process that made them, and end when
+    that does, however.
 
     Args:
         makers: One function for each environment, that makes it.

@@ -41,8 +41,8 @@ def check_weights(number: int) -> None:
     needed, free = 4 * number * FLOAT, available_bytes()
     if free is not None and needed > free:
         raise ValueError(
-            f"The policy needs at least {_gib(needed)} of memory for its weights, their "
-            f"gradient and Adam's moments, and {_gib(free)} are free. Received: "
+            f"The policy needs at least {_gib(needed)} of memory for its weights, "
+            f"their gradient and Adam's moments, and {_gib(free)} are free. Received: "
             f"{number:,} weights"
         )
 

@@ -8,7 +8,6 @@ VENV_LINT ?= .venv-lint
 VENV_ENVIRONMENTS ?= .venv-environments
 # The CPU build where wheels of it are at hand; any torch that Keras runs on will do.
 TORCH ?= torch==2.13.0
-REQUIREMENTS = training/requirements
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Exports of one environment's backend are made by the other's interpreter.
@@ -27,10 +26,10 @@ SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[
 
 setup: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_LINT)/ready
 
-$(VENV)/ready: pyproject.toml $(REQUIREMENTS)/training.txt
+$(VENV)/ready: pyproject.toml training/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q -e ".[tensorflow,jax,litert,tf-agents,test]" \
-	-r $(REQUIREMENTS)/training.txt
+	-r training/requirements.txt
 	touch $@
 
 $(VENV_TORCH)/ready: pyproject.toml

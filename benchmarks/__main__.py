@@ -1,7 +1,8 @@
-"""`python -m benchmarks act|learn|scaling|recall`: what the memories cost and hold.
+"""`python -m benchmarks act|learn|scaling|recall|load`: what memories cost and hold.
 
 Forms are timed in interleaved rounds of one process; figures are medians and ratios.
-`recall` trains every memory of the zoo on the same small tasks.
+`recall` trains every memory of the zoo on the same small tasks; `load` measures the
+time until a policy has chosen its first action.
 Run one backend at a time: KERAS_BACKEND, or --backend.
 """
 
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.work != "recall":
+    if options.work not in ("recall", "load"):  # they print tables of their own
         _print(rows)
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
@@ -185,6 +186,14 @@ def _recall(options: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def _load(options: Any) -> list[dict[str, Any]]:
+    from benchmarks.load import load, table
+
+    rows = load(_progress)
+    print(table(rows))
+    return rows
+
+
 def _progress(text: str, done: int, total: int) -> None:
     if not sys.stderr.isatty():
         return
@@ -217,7 +226,13 @@ def _print(rows: list[dict[str, Any]]) -> None:
         print("  ".join(cell.rjust(n) for cell, n in zip(line, widths, strict=True)))
 
 
-_WORKS = {"act": _act, "learn": _learn, "scaling": _scaling, "recall": _recall}
+_WORKS = {
+    "act": _act,
+    "learn": _learn,
+    "scaling": _scaling,
+    "recall": _recall,
+    "load": _load,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

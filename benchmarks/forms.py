@@ -11,17 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_agalite.layers import (
-    GRU,
-    LSTM,
-    AGaLiTe,
-    AGaLiTeCell,
-    GaLiTe,
-    GTrXL,
-)
+from keras_agalite.layers import AGaLiTe, AGaLiTeCell
 from keras_agalite.layers.agalite import AGaLiTeBlock
-
-FEATURES = 16  # inputs of the memory, as in T-Maze
+from keras_agalite.layers.catalog import MEMORIES
+from training.release.tables import FEATURES, comparison_config
 
 
 def _scan(decay: Any, update: Any, initial: Any) -> Any:
@@ -153,16 +146,12 @@ def make_form(name: str, **arguments: Any) -> Any:
 
     Args:
         name: One of `FORMS`.
-        **arguments: Arguments of `AGaLiTe`; the paper's by default. The other
-            memories take their own paper's setting or AGaLiTe's number of weights.
+        **arguments: Arguments of `AGaLiTe`; the paper's by default. The sizes of the
+            other memories are those of docs/memories.md.
     """
-    if name.startswith("gtrxl"):
-        layer = GTrXL(memory_length=int(name.split("_")[1]), return_state=True)
-    elif name == "galite":
-        layer = GaLiTe(return_state=True)
-    elif name in ("gru", "lstm"):
-        kind = {"gru": GRU, "lstm": LSTM}[name]
-        layer = kind(_width(kind), return_state=True)
+    if name in MEMORIES:
+        config = comparison_config(name)
+        layer = MEMORIES[name](**config, return_sequences=True, return_state=True)
     else:
         layer = _AGALITES[name](return_state=True, **arguments)
     layer.build((None, None, FEATURES))
@@ -176,19 +165,9 @@ def make_form(name: str, **arguments: Any) -> Any:
     return layer
 
 
-def _width(kind: type[GRU] | type[LSTM]) -> int:
-    """Units with which a recurrent layer has as many weights as AGaLiTe."""
-    target = AGaLiTe.count_weights(FEATURES)
-
-    def difference(units: int) -> int:
-        return abs(kind.count_weights(FEATURES, hidden_dim=units) - target)
-
-    return min(range(8, 2048, 8), key=difference)
-
-
 _AGALITES = {
     "ours": AGaLiTe,
     "textbook": _with_blocks(TextbookBlock),
     "no_recurrence": _with_blocks(NoRecurrenceBlock),
 }
-FORMS = (*_AGALITES, "galite", "gtrxl_128", "gtrxl_256", "gru", "lstm")
+FORMS = (*_AGALITES, *(name for name in MEMORIES if name != "agalite"))

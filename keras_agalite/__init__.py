@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keras_agalite import layers as layers
     from keras_agalite import models as models
     from keras_agalite import ops as ops
+    from keras_agalite import presets as presets
     from keras_agalite import zoo as zoo
     from keras_agalite.evaluation import evaluate as evaluate
     from keras_agalite.evaluation import rollout as rollout
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from keras_agalite.models import MemoryPolicy as MemoryPolicy
     from keras_agalite.models import MLPEncoder as MLPEncoder
     from keras_agalite.models import ResNetEncoder as ResNetEncoder
+    from keras_agalite.presets import register as register
 
-_MODULES = ("convert", "export", "layers", "models", "ops", "zoo")
+_MODULES = ("convert", "export", "layers", "models", "ops", "presets", "zoo")
 # Name -> the module that it is in.
 _NAMES = {
     "ConvEncoder": "models",
@@ -35,6 +37,7 @@ _NAMES = {
     "MemoryPolicy": "models",
     "ResNetEncoder": "models",
     "evaluate": "evaluation",
+    "register": "presets",
     "rollout": "evaluation",
 }
 

@@ -9,8 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from keras_agalite.environments import make_vec
-from keras_agalite.environments.functional.registry import has_functional
+from keras_agalite.environments import functional, make_vec
 
 PREVIOUS = ("previous_action", "previous_reward")
 Environment = str | gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]
@@ -204,7 +203,9 @@ def _vector(env: Any, number: int, arguments: dict[str, Any]) -> Iterator[Any]:
         vector.closed = True  # or it would close the environment when it is gone
         yield vector
     elif isinstance(env, gymnasium.vector.VectorEnv):
-        if env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED:
+        # Vectors of one class share their metadata: the last one's mode stands there.
+        mode = getattr(env, "autoreset_mode", env.metadata.get("autoreset_mode"))
+        if mode == AutoresetMode.DISABLED:
             raise ValueError(
                 "`env` must reset itself: NEXT_STEP or SAME_STEP. Received: "
                 "autoreset_mode=DISABLED"
@@ -222,7 +223,7 @@ def _make(
 ) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
     # Our own vectors take a seed for each row. Others may not, as gymnasium's
     # CartPole: of those the plain form is stepped one after another.
-    mode = None if has_functional(name) else "sync"
+    mode = None if functional.has_functional(name) else "sync"
     try:
         return make_vec(name, number, vectorization_mode=mode, **arguments)
     except (gymnasium.error.Error, TypeError, ValueError) as error:

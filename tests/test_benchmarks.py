@@ -9,6 +9,7 @@ import pytest
 
 import benchmarks.backends
 import benchmarks.measure
+from benchmarks import load
 from benchmarks.__main__ import main
 from benchmarks.forms import make_form
 from benchmarks.measure import BACKEND, sequences
@@ -129,3 +130,11 @@ def test_each_form_is_called_as_often_in_each_round():
 @pytest.mark.process
 def test_a_backend_is_measured_in_a_process_of_its_own():
     assert benchmarks.backends.measure(BACKEND, sys.executable, "act", ["1"])[0] > 0
+
+
+def test_the_time_to_a_first_action(monkeypatch, capsys):
+    monkeypatch.setattr(load, "POLICIES", (("tmaze_10", True),))
+    (row,) = load.load(lambda *_: None)
+    assert row["total"] == sum(row[stage] for stage in load.STAGES[1:])
+    assert all(row[stage] > 0 for stage in load.STAGES)
+    assert load.table([row]).splitlines()[-1].startswith("| tmaze_10 | released |")

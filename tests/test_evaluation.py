@@ -210,7 +210,6 @@ def test_the_command_plays_and_lists(capsys):
     assert any(line.startswith("tmaze_10 ") for line in lines)
 
 
-@pytest.mark.environments("pygame")
 def test_the_command_shows_a_window(monkeypatch):
     pytest.importorskip("pygame", exc_type=ImportError)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")

@@ -22,7 +22,8 @@ PUBLIC = {
         GaLiTeCell GatedDeltaNet GatedDeltaNetCell GridEncoder LRU LRUCell LSTM
         MLPEncoder MemoryPolicy MemoryRNN Memoryless MemorylessCell MinGRU MinGRUCell
         ResNetEncoder StableHadamardMemory StableHadamardMemoryCell __version__
-        convert environments evaluate export layers models ops rollout zoo""",
+        convert environments evaluate export layers models ops presets register
+        rollout zoo""",
     "keras_agalite.ops": """agalite_attention agalite_state_size galite_attention
         galite_state_size gated_delta_rule hadamard_memory linear_recurrence
         relative_attention""",
@@ -31,10 +32,13 @@ PUBLIC = {
         GaLiTeCell GatedDeltaNet GatedDeltaNetCell LRU LRUCell LSTM MEMORIES MemoryRNN
         Memoryless MemorylessCell MinGRU MinGRUCell StableHadamardMemory
         StableHadamardMemoryCell memory_class register_memory""",
-    "keras_agalite.models": """ConvEncoder Encoder GridEncoder MLPEncoder
-        MemoryPolicy PolicyOutput ResNetEncoder""",
+    "keras_agalite.models": """ActionHead BoxHead ConvEncoder DiscreteHead Encoder
+        GridEncoder MLPEncoder MemoryPolicy MultiDiscreteHead PolicyOutput
+        ResNetEncoder""",
+    "keras_agalite.presets": """Preset find_preset register released_folder
+        released_presets""",
     "keras_agalite.export": "export_policy",
-    "keras_agalite.zoo": """PolicyInfo craftax_policy list_policies
+    "keras_agalite.zoo": """PolicyInfo PolicySpec craftax_policy find_spec list_policies
         memory_chain_policy memory_maze_policy minigrid_memory_policy
         mortar_mayhem_policy mystery_path_policy popgym_policy
         searing_spotlights_policy tmaze_policy vizdoom_two_colors_policy""",
@@ -137,8 +141,10 @@ def test_what_a_module_may_import(path):
 LAYERS_BELOW = {
     "ops": (),
     "layers": ("ops",),
-    "models": ("ops", "layers", "export"),  # `MemoryPolicy.export`, when called
-    "zoo": ("ops", "layers", "models"),
+    # The way up is inside of methods: `from_preset`, `save_to_preset`, `export`.
+    "models": ("ops", "layers", "presets", "export"),
+    "presets": ("ops", "layers", "models"),
+    "zoo": ("ops", "layers", "models", "presets", "environments"),
     "export": ("models",),
     "environments": (),
 }

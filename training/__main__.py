@@ -83,7 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
     release.add_argument("folder", type=Path, help="for example zoo/tmaze_10")
     release.set_defaults(function=_release)
 
-    cards = commands.add_parser("cards", help="write the cards of zoo/ again")
+    cards = commands.add_parser(
+        "cards", help="write the cards of zoo/ and the tables of docs/ again"
+    )
     cards.set_defaults(function=lambda options: _cards())
 
     options = parser.parse_args(arguments)
@@ -274,8 +276,10 @@ def _release(options: Any) -> None:
 
 def _cards() -> None:
     from training.release.cards import write_cards
+    from training.release.tables import write_tables
 
     write_cards(Path("zoo"))
+    write_tables()
 
 
 if __name__ == "__main__":

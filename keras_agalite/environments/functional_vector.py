@@ -130,7 +130,7 @@ class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     def _observation(self) -> Any:
         assert self.carry is not None
-        return _to_numpy(self.carry[2])
+        return self.compiled.to_numpy(self.carry[2])
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps every environment.
@@ -152,7 +152,9 @@ class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         keys, states, _ = self.carry
         *carry, transition = self.programs.step(keys, states, actions, self.limit)
         self.carry = tuple(carry)
-        reward, terminated, truncated, values = _to_numpy(tuple(transition))
+        reward, terminated, truncated, values = self.compiled.to_numpy(
+            tuple(transition)
+        )
         info: dict[str, Any] = {}
         for name, value in values.items():
             info[name] = value
@@ -225,15 +227,16 @@ class FunctionalSingleEnv(gymnasium.Env[Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         observation, _ = self.vector.reset(seed=seed)
-        return _first(observation), {}
+        return self.vector.compiled.first(observation), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.vector.step(
             np.asarray(action)[None]
         )
-        info = {key: _first(info[key]) for key in info if f"_{key}" in info}
+        first = self.vector.compiled.first
+        info = {key: first(info[key]) for key in info if f"_{key}" in info}
         over = bool(terminated[0]), bool(truncated[0])
-        return _first(observation), float(reward[0]), *over, info
+        return first(observation), float(reward[0]), *over, info
 
     def render(self) -> Any:
         """The last observation with `render_mode="rgb_array"`."""
@@ -243,19 +246,6 @@ class FunctionalSingleEnv(gymnasium.Env[Any, Any]):
 
     def close(self) -> None:
         self.vector.close()
-
-
-def _to_numpy(tree: Any) -> Any:
-    import jax
-
-    return jax.tree.map(np.array, tree)
-
-
-def _first(tree: Any) -> Any:
-    """The only one of a batch of one."""
-    import jax
-
-    return jax.tree.map(lambda x: x[0], tree)
 
 
 @functools.lru_cache(maxsize=16, typed=True)

@@ -124,8 +124,9 @@ class FastForgetfulMemoryCell(BlockCell):
     Inside a stock `keras.layers.RNN` the state takes the dtype that the RNN gives
     it, so use a float32 policy there.
 
-    Args, call arguments, returns and errors: as in `AGaLiTeCell`, with the arguments
-    of `FastForgetfulMemory`.
+    Args: those of `FastForgetfulMemory`, with the same defaults.
+
+    Call arguments, returns and errors: as in `SequenceCell`.
     """
 
     block_class = FastForgetfulMemoryBlock

@@ -125,13 +125,7 @@ class GaLiTeCell(BlockCell):
     `keras.layers.RNN` the state takes the dtype that the RNN gives it, so use a
     float32 policy there.
 
-    Args:
-        num_layers: Number of blocks.
-        hidden_dim: Width of the residual stream.
-        num_heads: Number of attention heads.
-        head_dim: Width of one head.
-        intermediate_dim: Width of the feed-forward.
-        eta: Feature expansion of keys, queries and gates.
+    Args: those of `GaLiTe`, with the same defaults.
 
     Call arguments:
         inputs: Tensor of shape `(batch, features)`.

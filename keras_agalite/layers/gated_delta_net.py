@@ -209,8 +209,9 @@ class GatedDeltaNetCell(BlockCell):
     stock `keras.layers.RNN` the state takes the dtype that the RNN gives it, so use a
     float32 policy there.
 
-    Args, call arguments, returns and errors: as in `AGaLiTeCell`, with the arguments
-    of `GatedDeltaNet`.
+    Args: those of `GatedDeltaNet`, with the same defaults.
+
+    Call arguments, returns and errors: as in `SequenceCell`.
     """
 
     block_class = GatedDeltaNetBlock

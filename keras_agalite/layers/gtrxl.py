@@ -141,15 +141,7 @@ class GTrXLCell(BlockCell):
     `keras.layers.RNN` the state takes the dtype that the RNN gives it, so use a
     float32 policy there.
 
-    Args:
-        num_layers: Number of blocks.
-        hidden_dim: Width of the residual stream.
-        num_heads: Number of attention heads.
-        head_dim: Width of one head.
-        intermediate_dim: Width of the feed-forward.
-        memory_length: Number of inputs that each block remembers.
-        sliding_window: See `GTrXL`. A single step is the same either way, but for
-            gradients.
+    Args: those of `GTrXL`, with the same defaults.
 
     Call arguments:
         inputs: Tensor of shape `(batch, features)`.

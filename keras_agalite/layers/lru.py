@@ -188,8 +188,9 @@ class LRUCell(BlockCell):
     `keras.layers.RNN` the state takes the dtype that the RNN gives it, so use a
     float32 policy there.
 
-    Args, call arguments, returns and errors: as in `AGaLiTeCell`, with the arguments
-    of `LRU`.
+    Args: those of `LRU`, with the same defaults.
+
+    Call arguments, returns and errors: as in `SequenceCell`.
     """
 
     block_class = LRUBlock

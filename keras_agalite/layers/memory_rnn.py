@@ -52,9 +52,10 @@ class MemoryRNN(keras.layers.RNN):
         `(outputs, *state)`.
 
     Raises:
-        ValueError: If the input is not of rank 3, or the shape of `start` or `mask`,
-            the structure of `initial_state` or its batch size does not fit; of a
-            stateful memory, if the batch size is not that of the state it keeps.
+        ValueError: If `go_backwards` is True, the input is not of rank 3, or the shape
+            of `start` or `mask`, the structure of `initial_state` or its batch size
+            does not fit; of a stateful memory, if the batch size is not that of the
+            state it keeps.
 
     Example:
 
@@ -171,8 +172,17 @@ class MemoryRNN(keras.layers.RNN):
     ) -> tuple[Any, Any, Any]:
         """Runs the memory over time; the one place for a fast form.
 
+        Args:
+            sequences: Tensor of shape `(batch, time, features)`.
+            initial_state: The memory before the first step, nested as the states of
+                the cell are.
+            mask: Boolean tensor of shape `(batch, time)`, or None.
+            training: Passed on to the cell.
+            start: Boolean tensor of shape `(batch, time)`, or None.
+
         Returns:
-            `(last_output, outputs, state)`.
+            `(last_output, outputs, state)`: of shapes `(batch, output_size)` and
+            `(batch, time, output_size)`, and as `initial_state`.
         """
         if start is None:
             start = ops.zeros_like(sequences[:, :, 0])
@@ -205,7 +215,18 @@ class MemoryRNN(keras.layers.RNN):
         return last_output, outputs, state
 
     def repeat_masked_outputs(self, outputs: Any, mask: Any) -> Any:
-        """Puts what Keras returns at masked steps: the previous output, or zeros."""
+        """Puts what Keras returns at masked steps: the previous output, or zeros.
+
+        Args:
+            outputs: Tensor of shape `(batch, time, output_size)`; what it holds where
+                `mask` is False does not matter.
+            mask: Boolean tensor of shape `(batch, time)`.
+
+        Returns:
+            Tensor of the shape of `outputs`: zeros at masked steps with
+            `zero_output_for_mask` and before the first step that is not masked, else
+            the output of the last such step.
+        """
         valid = mask
         if not self.zero_output_for_mask:
             count, last = last_true(mask)

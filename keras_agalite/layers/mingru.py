@@ -67,8 +67,9 @@ class MinGRUCell(BlockCell):
     `keras.layers.RNN` the state takes the dtype that the RNN gives it, so use a
     float32 policy there.
 
-    Args, call arguments, returns and errors: as in `AGaLiTeCell`, with the arguments
-    of `MinGRU`.
+    Args: those of `MinGRU`, with the same defaults.
+
+    Call arguments, returns and errors: as in `SequenceCell`.
     """
 
     block_class = MinGRUBlock

@@ -112,8 +112,9 @@ class StableHadamardMemoryCell(BlockCell):
     Inside a stock `keras.layers.RNN` the state takes the dtype that the RNN gives
     it, so use a float32 policy there.
 
-    Args, call arguments, returns and errors: as in `AGaLiTeCell`, with the arguments
-    of `StableHadamardMemory`.
+    Args: those of `StableHadamardMemory`, with the same defaults.
+
+    Call arguments, returns and errors: as in `SequenceCell`.
     """
 
     block_class = StableHadamardMemoryBlock

@@ -1,5 +1,9 @@
-"""Policies: encoders, action heads, MemoryPolicy and its presets."""
+"""Policies: encoders, action heads and MemoryPolicy."""
 
+from keras_agalite.models.action_heads import ActionHead as ActionHead
+from keras_agalite.models.action_heads import BoxHead as BoxHead
+from keras_agalite.models.action_heads import DiscreteHead as DiscreteHead
+from keras_agalite.models.action_heads import MultiDiscreteHead as MultiDiscreteHead
 from keras_agalite.models.encoders import ConvEncoder as ConvEncoder
 from keras_agalite.models.encoders import Encoder as Encoder
 from keras_agalite.models.encoders import GridEncoder as GridEncoder

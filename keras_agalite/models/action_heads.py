@@ -299,7 +299,8 @@ class DiscreteHead(MultiDiscreteHead):
         **kwargs: Any,
     ) -> None:
         super().__init__(action_space, units, activation, **kwargs)
-        self.start = int(self.action_space.start)
+        space: Any = self.action_space
+        self.start = int(space.start)
 
     @staticmethod
     def _sizes(action_space: Any) -> list[int]:
@@ -446,7 +447,9 @@ class BoxHead(ActionHead):
         return ops.sum(log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
 
-def head_class(action_space: gymnasium.Space[Any]) -> type[ActionHead]:
+def head_class(
+    action_space: gymnasium.Space[Any],
+) -> type[MultiDiscreteHead] | type[BoxHead]:
     """The class of the head for an action space.
 
     Raises:

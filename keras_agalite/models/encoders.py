@@ -69,14 +69,14 @@ class Encoder(keras.layers.Layer, abc.ABC):
     @classmethod
     @abc.abstractmethod
     def count_features(
-        cls, observation_space: gymnasium.Space[Any], **config: Any
+        cls, observation_space: gymnasium.Space[Any], *args: Any, **config: Any
     ) -> int:
         """`output_size` of an encoder with these arguments, without making it."""
 
     @classmethod
     @abc.abstractmethod
     def count_weights(
-        cls, observation_space: gymnasium.Space[Any], **config: Any
+        cls, observation_space: gymnasium.Space[Any], *args: Any, **config: Any
     ) -> int:
         """Number of weights of an encoder with these arguments, without making it.
 
@@ -255,7 +255,7 @@ class ImageEncoder(Encoder, abc.ABC):
     @classmethod
     @abc.abstractmethod
     def count_trunk(
-        cls, image_shape: tuple[int, ...], **config: Any
+        cls, image_shape: tuple[int, ...], *args: Any, **config: Any
     ) -> tuple[int, tuple[int, ...]]:
         """Number of weights of the trunk, and the shape of what it gives.
 

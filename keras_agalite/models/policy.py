@@ -37,13 +37,14 @@ class PolicyOutput(NamedTuple):
     value: Any
 
 
-class _Released:
-    """The attribute `presets` of a class, as in KerasHub."""
+class _ClassProperty:
+    """A property of the class itself."""
 
-    def __get__(self, instance: Any, owner: Any = None) -> list[str]:
-        from keras_agalite.presets import released_presets
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
 
-        return released_presets()
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self.function(owner)
 
 
 def _supervised(name: str) -> Callable[..., NoReturn]:
@@ -106,8 +107,6 @@ class MemoryPolicy(keras.Model):
     >>> action, state = policy.act(observation[None], state, start=[True])
     """
 
-    presets = _Released()
-
     def __init__(
         self,
         encoder: Encoder,
@@ -162,7 +161,8 @@ class MemoryPolicy(keras.Model):
         features = self.memory.compute_output_shape(
             (None, None, self.encoder.output_size)
         )[0]
-        self.actor.build(features)
+        if not self.actor.built:
+            self.actor.build(features)
         self.critic_hidden.build(features)
         self.critic_output.build((*features[:-1], self.head_units))
         for layer in (self.encoder, self.memory, self.actor):
@@ -171,6 +171,13 @@ class MemoryPolicy(keras.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Nothing is left to do: the spaces give all shapes."""
+
+    @_ClassProperty
+    def presets(cls) -> list[str]:  # noqa: N805
+        """Names of the released policies, for `from_preset`."""
+        from keras_agalite.presets import released_presets
+
+        return released_presets()
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -186,8 +193,14 @@ class MemoryPolicy(keras.Model):
         return self.memory.state_size
 
     def initial_state(self, batch_size: int) -> list[Any]:
-        """The empty memory: zeros of shape `(batch_size, size)`."""
-        return self.memory.initial_state(batch_size)
+        """The empty memory: zeros of shape `(batch_size, size)`, float32."""
+        if not isinstance(batch_size, int):  # a tensor, in a graph of TensorFlow
+            return self.memory.initial_state(batch_size)
+        # From NumPy: JAX would compile a program to make zeros.
+        return tree.map_structure(
+            lambda size: ops.convert_to_tensor(np.zeros((batch_size, size), "float32")),
+            self.state_size,
+        )
 
     def call(
         self,

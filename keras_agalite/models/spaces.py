@@ -170,16 +170,14 @@ def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.nda
             ) from error
     with np.errstate(over="ignore", invalid="ignore"):
         x = received.astype(dtype, copy=False)
-    if np.can_cast(received.dtype, dtype):
-        left = np.zeros(x.shape, bool)
-    elif dtype.kind == "f":
-        left = np.isinf(x) & np.isfinite(received)
-    else:
-        left = x != received
+    left: Any = np.False_
+    if not np.can_cast(received.dtype, dtype):  # else every number is kept
+        overflow = np.isinf(x) & np.isfinite(received)
+        left = overflow if dtype.kind == "f" else x != received
     low, high = _categories(space)
     if low is not None:
         left = left | (x < low) | (x > high)
-    if left.any():
+    if np.any(left):
         worst = received[left].flat[0].item()
         raise ValueError(
             f"`observation` must hold numbers of {space}, whose dtype is {dtype.name}. "

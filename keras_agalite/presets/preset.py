@@ -220,7 +220,7 @@ class Preset:
 
     def policy(
         self,
-        cls: type[Policy] = MemoryPolicy,  # type: ignore[assignment]
+        cls: type[Policy] = MemoryPolicy,
         load_weights: bool = True,
         dtype: str | None = None,
     ) -> Policy:

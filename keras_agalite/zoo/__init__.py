@@ -19,3 +19,5 @@ from keras_agalite.zoo.policies import tmaze_policy as tmaze_policy
 from keras_agalite.zoo.policies import (
     vizdoom_two_colors_policy as vizdoom_two_colors_policy,
 )
+from keras_agalite.zoo.specs import PolicySpec as PolicySpec
+from keras_agalite.zoo.specs import find_spec as find_spec

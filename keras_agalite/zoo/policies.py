@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_agalite.environments.popgym import TASKS
 from keras_agalite.environments.registry import resolve
 from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.models import MemoryPolicy
@@ -260,7 +261,7 @@ def popgym_policy(
     >>> policy.action_space
     Discrete(17)
     """
-    _check("task", task, specs.popgym_tasks())
+    _check("task", task, TASKS)
     return _policy(specs.popgym(task), memory, weights)
 
 

@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments.popgym import LEVELS, TASKS
 from keras_agalite.layers.catalog import memory_class
 from keras_agalite.models.catalog import encoder_class
 from keras_agalite.presets import Preset
@@ -22,7 +23,7 @@ from keras_agalite.presets.config import MAX_SIZE, Part
 MAZE_SIZES = ("9x9", "11x11", "13x13", "15x15")
 VARIANTS = ("grid", "continuous")
 CRAFTAX = ("symbolic", "classic")
-MINIGRID_SIZES = (7, 9, 11, 13, "13_random", "17_random")
+MINIGRID_SIZES: tuple[int | str, ...] = (7, 9, 11, 13, "13_random", "17_random")
 
 # Widths are multiples of this.
 _STEP = 8
@@ -329,20 +330,15 @@ def _popgym_spaces() -> dict[str, tuple[list[Any], list[Any]]]:
 
 # Those whose observations are answers to the last action, which is added to them.
 _POPGYM_ANSWERS = ("Battleship", "Concentration", "MineSweeper", "MultiarmedBandit")
-_LEVELS = ("Easy", "Medium", "Hard")
-
-
-def popgym_tasks() -> tuple[str, ...]:
-    return tuple(name + level for name in _popgym_spaces() for level in _LEVELS)
 
 
 def popgym(task: str) -> PolicySpec:
     """A task of POPGym, with half the paper's blocks."""
-    level = next(level for level in _LEVELS if task.endswith(level))
+    level = next(level for level in LEVELS if task.endswith(level))
     name = task.removesuffix(level)
     observations, actions = _popgym_spaces()[name]
-    observation: Any = observations[_LEVELS.index(level)]
-    action = actions[_LEVELS.index(level)]
+    observation: Any = observations[LEVELS.index(level)]
+    action = actions[LEVELS.index(level)]
     if name in _POPGYM_ANSWERS:
         added = {"previous_action": spaces.flatdim(action), "previous_reward": 1}
         parts = {
@@ -375,7 +371,7 @@ def known_specs() -> dict[str, PolicySpec]:
         vizdoom_two_colors(),
         *map(craftax, CRAFTAX),
         *map(minigrid_memory, MINIGRID_SIZES),
-        *map(popgym, popgym_tasks()),
+        *map(popgym, TASKS),
     )
     return {spec.name: spec for spec in specs}
 

@@ -28,6 +28,7 @@ from tests.helpers import (
 )
 from tests.layers.memories import (
     BATCH,
+    BLOCKS,
     FEATURES,
     TIME,
     assert_close,
@@ -38,7 +39,8 @@ from tests.layers.memories import (
 )
 from tests.oracles import assert_gradients_match, recurrences
 
-RECURRENCES = ("mingru", "lru", "ffm", "gated_delta_net", "shm")
+# The memories that have an oracle.
+RECURRENCES = [name for name in BLOCKS if hasattr(recurrences, name)]
 
 
 @pytest.mark.parametrize("name", RECURRENCES)

@@ -3,19 +3,16 @@
 import keras
 import numpy as np
 
-from tests.layers.memories import (
-    AGALITE,
-    AGaLiTeCell,
-    random_sequences,
-    set_positive_biases,
-)
+from keras_agalite.layers import AGaLiTeCell
+from tests.layers.memories import random_sequences, set_positive_biases
+from tests.memories import TINY
 
 
 def test_a_cell_is_masked_with_zeros_on_every_backend():
     # Without `zero_output_for_mask` Keras's loop on JAX takes the first state for the
     # previous output, which has another width.
     layer = keras.layers.RNN(
-        AGaLiTeCell(**AGALITE), return_sequences=True, zero_output_for_mask=True
+        AGaLiTeCell(**TINY["agalite"]), return_sequences=True, zero_output_for_mask=True
     )
     x, mask = random_sequences(5), np.array([[1, 1, 0, 1, 1], [0, 1, 1, 1, 0]], bool)
     layer.build(x.shape)

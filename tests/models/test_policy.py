@@ -596,3 +596,19 @@ def test_it_plays_episodes_of_a_vectorised_environment():
 
     assert episodes > 0
     envs.close()
+
+
+def test_without_a_state_the_memory_is_empty(policy):
+    observation = policy.sample_observation(2, seed=0)
+    expected, _ = policy.act(observation, policy.initial_state(2), seed=0)
+    received, state = policy.act(observation, seed=0)
+    np.testing.assert_array_equal(received, expected)
+    assert len(state) == len(policy.state_size)
+
+
+@pytest.mark.parametrize(
+    "method", ["compile", "fit", "evaluate", "predict", "train_on_batch"]
+)
+def test_supervised_learning_is_refused(policy, method):
+    with pytest.raises(NotImplementedError, match=f"no `{method}`: it acts with `act`"):
+        getattr(policy, method)()

@@ -1,8 +1,10 @@
 import json
+import random
 import shutil
 import sys
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -17,6 +19,7 @@ from keras_agalite.models import (
     ResNetEncoder,
 )
 from keras_agalite.presets import preset as preset_module
+from keras_agalite.presets import released_presets
 from tests.helpers import compiled, to_numpy
 from tests.models.conftest import (
     ACTION_SPACES,
@@ -351,3 +354,48 @@ def test_a_policy_with_parts_of_other_kinds_is_not_saved(tmp_path):
         with pytest.raises(ValueError, match=f"Received: {name}"):
             policy.save_to_preset(tmp_path / "preset")
     assert not (tmp_path / "preset").exists()
+
+
+class OwnPolicy(MemoryPolicy):
+    """A policy of a user."""
+
+
+def test_a_policy_is_of_the_class_that_loads_it():
+    assert type(OwnPolicy.from_preset(FOLDER)) is OwnPolicy
+    assert type(MemoryPolicy.from_preset(FOLDER)) is MemoryPolicy
+
+
+def test_weights_can_be_left_out():
+    keras.utils.set_random_seed(0)
+    fresh = MemoryPolicy.from_preset(FOLDER, load_weights=False)
+    loaded = MemoryPolicy.from_preset(FOLDER)
+
+    assert [w.shape for w in fresh.weights] == [w.shape for w in loaded.weights]
+    kernels = [(to_numpy(p.actor.hidden.kernel.value)) for p in (fresh, loaded)]
+    assert np.abs(kernels[0]).max() > 0.0
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-3
+
+
+def test_loading_draws_no_random_numbers():
+    random.seed(0)
+    before = random.getstate()
+    MemoryPolicy.from_preset(FOLDER)
+    assert random.getstate() == before
+
+
+def test_another_dtype_replaces_that_of_every_part():
+    policy = MemoryPolicy.from_preset(FOLDER, dtype="mixed_bfloat16")
+
+    for part in (policy.encoder, policy.memory, policy.actor, policy.critic_hidden):
+        assert part.dtype_policy.name == "mixed_bfloat16"
+    expected = MemoryPolicy.from_preset(FOLDER)
+    observation = expected.sample_observation(2, seed=0)
+    received = policy.step(observation)[0]
+    np.testing.assert_allclose(received, expected.step(observation)[0], atol=0.2)
+    with pytest.raises(ValueError, match="Received: dtype='float12'"):
+        MemoryPolicy.from_preset(FOLDER, dtype="float12")
+
+
+def test_presets_lists_the_released_policies():
+    assert MemoryPolicy.presets == released_presets()
+    assert "tmaze_10" in OwnPolicy.presets

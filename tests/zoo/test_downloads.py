@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from keras_agalite.models import downloads
+from keras_agalite.presets import downloads
+
+pytestmark = pytest.mark.once
 
 DATA = Path(__file__).parent / "data"
 FILES = ("config.json", "model.weights.h5")

@@ -14,7 +14,6 @@ from keras_agalite.environments import (
     make,
     make_vec,
 )
-from keras_agalite.environments.functional.registry import has_functional
 from keras_agalite.environments.registry import resolve
 from training.envs.checks import CheckedEnv, CheckedVectorEnv
 from training.envs.watched import WatchedVectorEnv
@@ -43,7 +42,7 @@ def make_environments(
     asynchronous = (vectorization_mode or recipe.vectorization_mode) == "async"
     with explained(recipe):
         together = is_stepped_together(recipe.environment)
-        if together and has_functional(recipe.environment):
+        if together and functional.has_functional(recipe.environment):
             if asynchronous:
                 raise ValueError(
                     '`vectorization_mode` must be "sync" where one program steps all '
@@ -89,7 +88,7 @@ def make_functional_environment(recipe: Recipe) -> Any:
         ImportError: If the environment's package is missing; it says how to install.
         ValueError: If the environment refuses its arguments.
     """
-    if not has_functional(recipe.environment):
+    if not functional.has_functional(recipe.environment):
         return None
     with explained(recipe):
         arguments = recipe.environment_arguments

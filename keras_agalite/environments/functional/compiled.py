@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from keras_agalite.environments.functional.batch import reset_envs, step_envs
 from keras_agalite.environments.functional.protocol import FunctionalEnv
@@ -69,3 +70,13 @@ def new_keys(seeds: Any, given: Any, old: Any) -> Any:
     """
     keys = jax.vmap(jax.random.key)(seeds)
     return keys if old is None else jax.numpy.where(given, keys, old)
+
+
+def to_numpy(tree: Any) -> Any:
+    """A tree of arrays as NumPy's, which are the caller's own."""
+    return jax.tree.map(np.array, tree)
+
+
+def first(tree: Any) -> Any:
+    """The only one of a batch of one."""
+    return jax.tree.map(lambda x: x[0], tree)

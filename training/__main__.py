@@ -178,9 +178,8 @@ def _join(engine: Any, options: Any) -> None:
     count, index = options.processes, options.process
     if engine != "jax" or None in (count, index) or not 0 <= index < count:
         raise ValueError(
-            "`--coordinator` needs the engine jax, --processes, and --process from 0 to one "
-            "less. "
-            f"Received: --processes {options.processes} --process {options.process}, "
+            "`--coordinator` needs the engine jax, --processes N, and --process from 0 "
+            f"to N - 1. Received: --processes {count} --process {index}, "
             f"engine={engine!r}"
         )
     import jax

@@ -139,7 +139,7 @@ class Recipe:
             **{key: MAX_STEPS if key in steps else MAX_COUNT for key in whole},
             "seed": MAX_SEED,
             # Each episode has a seed of its own.
-            "evaluation_seed": MAX_SEED - self.evaluation_episodes,
+            "evaluation_seed": MAX_SEED + 1 - self.evaluation_episodes,
         }
 
     def _check(self, key: str, fits: bool, expected: str) -> None:

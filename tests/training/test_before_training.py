@@ -61,12 +61,14 @@ def train(tmp_path):
             },
             "error: Expected a space that is Box",
         ),
+        ({"num_environments": 2**30}, "The recipe needs at least"),
+        ({"sequence_length": 2**31 - 1}, "The recipe needs at least"),
         ({"initial_preset": "nowhere"}, "Received: preset='nowhere'"),
         ({"initial_preset": "tmaze_10"}, "`initial_preset` must hold the policy"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else None,
 )
-def test_a_policy_that_cannot_be_saved_is_refused(
+def test_a_recipe_that_cannot_end_well_is_refused(
     changed, told, train, tmp_path, capfd
 ):
     assert train(**changed) == 2
@@ -176,6 +178,25 @@ def test_a_second_process_is_refused(train, tmp_path, capfd):
     assert f"Another process trains in {tmp_path}/run." in error
     assert not (tmp_path / "run" / "recipe.toml").exists()
     assert train() == 0  # the lock has ended
+
+
+@pytest.mark.process
+def test_a_full_disk_met_by_tensorboard_is_one_line(tmp_path):
+    pytest.importorskip("tensorboard")
+    file, run = tmp_path / "small.toml", tmp_path / "run"
+    file.write_text(dataclasses.replace(SMALL, total_steps=4000).to_toml())
+    script = (
+        "import resource, sys; from training.__main__ import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY)); "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, "train", str(file), "--run-dir", str(run)]
+    # What JAX cannot keep of its compilation it warns of.
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert f"error: Cannot write {run}/tensorboard: " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.process

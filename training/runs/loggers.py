@@ -5,6 +5,7 @@ All names are those of curve.jsonl, behind one of the prefixes of `GROUPS`.
 
 import contextlib
 import importlib.util
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class TensorBoard:
         if importlib.util.find_spec("tensorboard"):
             from tensorboard import summary
 
+            self._hook = threading.excepthook
+            threading.excepthook = self._thread_failed
             with self._named():
                 self.writer = summary.Writer(str(folder))
 
@@ -60,8 +63,14 @@ class TensorBoard:
 
     def close(self) -> None:
         if self.writer:
-            with self._named():
-                self.writer.close()
+            with self._named(), contextlib.closing(self.writer):
+                self.writer.flush()
+            threading.excepthook = self._hook
+
+    def _thread_failed(self, failure: Any) -> None:
+        """Shows what ended a thread, but not its writer's: `add` raises that again."""
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            self._hook(failure)
 
     @contextlib.contextmanager
     def _named(self) -> Any:

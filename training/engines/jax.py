@@ -40,6 +40,10 @@ class Run(run.Run):
             part cannot be built, or needs more memory than there is.
     """
 
+    @classmethod
+    def settings(cls) -> Any:
+        return jax.enable_x64(False)  # JAX_ENABLE_X64 would change noise and losses
+
     def spaces(self) -> Any:
         recipe = self.recipe
         devices, number = jax.devices(), recipe.num_environments
@@ -133,7 +137,7 @@ class Run(run.Run):
         # Asked of all processes that train together.
         return bool(multihost_utils.process_allgather(np.array(came)).any())
 
-    def close(self) -> None:
+    def close_environments(self) -> None:
         if self.vector:
             self.vector.close()
 

@@ -103,6 +103,10 @@ def _torch(policy: Any, step: Any) -> Any:
                     graphs[key] = torch.jit.trace(
                         run, (weights, flat), check_trace=False
                     )
+                    # The first two runs of a graph are slow: they are profiled, and
+                    # then compiled.
+                    for _ in range(2):
+                        graphs[key](weights, flat)
             result = graphs[key](weights, flat)
         split = len(result) - len(tree.flatten(inputs[1]))
         state = tree.pack_sequence_as(inputs[1], list(result[split:]))

@@ -12,8 +12,8 @@ class PreviousActionReward(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     The observation becomes a Dict with the keys `observation` (or the keys of an
     observation that is a Dict already), `previous_action` (one-hot for Discrete and
-    MultiDiscrete, the action itself for Box and MultiBinary) and `previous_reward` (shape `(1,)`).
-    Both are zero at the start of an episode.
+    MultiDiscrete, the action itself for Box and MultiBinary) and `previous_reward`
+    (shape `(1,)`). Both are zero at the start of an episode.
 
     Args:
         env: Environment with a Discrete, MultiDiscrete, MultiBinary or Box action

@@ -179,7 +179,9 @@ def _space(config: dict[str, Any]) -> gymnasium.Space[Any]:
                 config["n"], start=config["start"], **_integer_dtype(config)
             )
         case "MultiDiscrete":
-            start = {k: np.array(config[k], np.int64) for k in config if k == "start"}
+            start: Any = {
+                k: np.array(config[k], np.int64) for k in config if k == "start"
+            }
             nvec = np.array(config["nvec"], np.int64)
             return spaces.MultiDiscrete(nvec, **start, **_integer_dtype(config))
         case "MultiBinary":

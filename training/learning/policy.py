@@ -45,8 +45,8 @@ def make_policy(
 
     Raises:
         ValueError: If there is no such encoder or memory or it refuses its arguments,
-            if no policy takes the spaces or a preset cannot hold it, or if the recipe's preset cannot be
-            loaded or holds another policy.
+            if no policy takes the spaces or a preset cannot hold it, or if the
+            recipe's preset cannot be loaded or holds another policy.
     """
     check_spaces(observation_space, action_space)
     keras.utils.set_random_seed(recipe.seed)

@@ -19,6 +19,7 @@ def space_to_spec(space: gymnasium.Space[Any], name: str) -> Any:
         ValueError: If the space is not Box, Discrete, MultiDiscrete, MultiBinary, or a
             Dict or Tuple of them.
     """
+    bounds: Any
     match space:
         case spaces.Dict():
             return {k: space_to_spec(v, k) for k, v in space.spaces.items()}

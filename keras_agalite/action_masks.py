@@ -110,3 +110,17 @@ def random_actions(
     if isinstance(space, spaces.Discrete):
         return drawn[0] + space.start
     return np.stack(drawn, axis=-1) + space.start
+
+
+def allow_all(observation: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """A batch of observations, in some rows of which every action is legal.
+
+    Where an episode is over, an environment may leave none; the action that a policy
+    chooses there has no effect.
+
+    Args:
+        observation: Observations with a mask.
+        rows: Booleans of shape `(batch,)`.
+    """
+    mask = np.where(rows[:, None], 1, observation[ACTION_MASK])
+    return {**observation, ACTION_MASK: mask}

@@ -9,7 +9,12 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from keras_agalite.action_masks import ACTION_MASK, mask_sizes, random_actions
+from keras_agalite.action_masks import (
+    ACTION_MASK,
+    allow_all,
+    mask_sizes,
+    random_actions,
+)
 from keras_agalite.environments import functional, make_vec
 
 PREVIOUS = ("previous_action", "previous_reward")
@@ -278,7 +283,7 @@ def _play(
             action = _draw(vector, observation, rng if is_masked else None)
         else:
             if is_masked:
-                observation = _free(observation, ~running)
+                observation = allow_all(observation, ~running)
             action, state = policy.act(
                 observation, state, deterministic=rng is None, seed=rng
             )
@@ -304,15 +309,6 @@ def _draw(vector: Any, observation: Any, rng: np.random.Generator | None) -> Any
         return vector.action_space.sample()
     mask = np.asarray(observation[ACTION_MASK])
     return random_actions(mask, vector.single_action_space, rng)
-
-
-def _free(observation: Any, over: np.ndarray) -> Any:
-    """The observation, with all actions legal in rows whose episode is over.
-
-    There an environment may leave none.
-    """
-    mask = np.where(over[:, None], 1, observation[ACTION_MASK])
-    return {**observation, ACTION_MASK: mask}
 
 
 def _check_actions(policy: Any, vector: Any) -> None:

@@ -9,6 +9,7 @@ from tf_agents.specs import array_spec
 from tf_agents.trajectories import policy_step
 from tf_agents.trajectories import time_step as ts
 
+from keras_agalite.action_masks import allow_all
 from keras_agalite.integrations.tf_agents.environment import (
     action_spec_and_start,
     space_to_spec,
@@ -58,8 +59,12 @@ class MemoryPyPolicy(py_policy.PyPolicy):
             policy_state = tree.map_structure(
                 lambda x: np.reshape(x, (1, -1)), policy_state
             )
+        observation = time_step.observation
+        if self._policy.mask_sizes:
+            over = time_step.step_type == ts.StepType.LAST
+            observation = allow_all(observation, over)
         action, state = self._policy.act(
-            time_step.observation,
+            observation,
             list(policy_state),
             start=time_step.step_type == ts.StepType.FIRST,
             deterministic=self._deterministic,

@@ -60,7 +60,9 @@ def _check_supported(space: gymnasium.Space[Any]) -> None:
             reason = "its keys are not all text: TransformObservation can rename them"
         case spaces.Dict() | spaces.Tuple() if not space.spaces:
             reason = "it has no part"
-        case spaces.Box() if not math.prod(space.shape):
+        case spaces.Box() | spaces.MultiDiscrete() | spaces.MultiBinary() if (
+            not math.prod(space.shape)
+        ):
             reason = "it has no element"
     if space_dtype(space) == np.uint64:
         reason = "not all backends have uint64: use uint32, int64 or float32"
@@ -279,7 +281,8 @@ def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.nda
     with np.errstate(over="ignore", invalid="ignore"):
         x = received.astype(dtype, copy=False)
     left: Any = np.False_
-    if dtype.kind in "iu" and dtype.itemsize == 8:  # JAX would wrap them around
+    has_64_bits = dtype.kind in "iu" and dtype.itemsize == 8
+    if has_64_bits:  # JAX would wrap them around
         left = (received < -(2**31)) | (received >= 2**31)
     if not np.can_cast(received.dtype, dtype):  # else every number is kept
         overflow = np.isinf(x) & np.isfinite(received)
@@ -289,8 +292,10 @@ def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.nda
         left = left | (x < low) | (x > high)
     if np.any(left):
         worst = received[left].flat[0].item()
+        limit = " and whose numbers have 32 bits at most" if has_64_bits else ""
         raise ValueError(
-            f"`observation` must hold numbers of {space}, whose dtype is {dtype.name}. "
+            f"`observation` must hold numbers of {space}, whose dtype is {dtype.name}"
+            f"{limit}. "
             f"Received: {worst} in {name} (of dtype {received.dtype.name})"
         )
     return x

@@ -64,6 +64,7 @@ def test_other_spaces_are_refused(space):
         (spaces.Dict({}), "no part"),
         (spaces.Tuple([]), "no part"),
         (spaces.Box(0.0, 1.0, (0, 3), np.float32), "no element"),
+        (spaces.MultiDiscrete([]), "no element"),
         (spaces.Box(0, 9, (2,), np.uint64), "use uint32, int64 or float32"),
         (spaces.Dict({"action_mask": spaces.MultiBinary(3)}), "more than its `action"),
     ],

@@ -33,7 +33,7 @@ PUBLIC = {
         Memoryless MemorylessCell MinGRU MinGRUCell StableHadamardMemory
         StableHadamardMemoryCell memory_class register_memory""",
     "keras_agalite.models": """ActionHead BoxHead ConvEncoder DiscreteHead Encoder
-        GridEncoder MLPEncoder MemoryPolicy MultiDiscreteHead PolicyOutput
+        GridEncoder MLPEncoder MemoryPolicy MultiBinaryHead MultiDiscreteHead PolicyOutput
         ResNetEncoder""",
     "keras_agalite.presets": """Preset find_preset register released_folder
         released_presets""",

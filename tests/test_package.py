@@ -33,8 +33,8 @@ PUBLIC = {
         Memoryless MemorylessCell MinGRU MinGRUCell StableHadamardMemory
         StableHadamardMemoryCell memory_class register_memory""",
     "keras_agalite.models": """ActionHead BoxHead ConvEncoder DiscreteHead Encoder
-        GridEncoder MLPEncoder MemoryPolicy MultiDiscreteHead PolicyOutput
-        ResNetEncoder""",
+        GridEncoder MLPEncoder MemoryPolicy MultiBinaryHead MultiDiscreteHead
+        PolicyOutput ResNetEncoder""",
     "keras_agalite.presets": """Preset find_preset register released_folder
         released_presets""",
     "keras_agalite.export": "export_policy",

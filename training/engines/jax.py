@@ -14,13 +14,16 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from training.engines import run
+from training.envs.checks import NO_ACTION
 from training.envs.make import (
     make_environments,
     make_functional_environment,
     make_spaces,
 )
+from training.errors import EnvironmentFault
 from training.learning.collect import (
     AXIS,
+    STUCK,
     FunctionalCollector,
     GymnasiumCollector,
     finished,
@@ -103,6 +106,8 @@ class Run(run.Run):
 
         def report() -> Any:
             read = {name: float(x) for name, x in metrics.items()}  # waits for it
+            if read.pop(STUCK, 0.0):
+                raise EnvironmentFault(f"An environment: {NO_ACTION}.", wrong_data=True)
             return read, finished(to_host(episodes)), self.collector.seconds
 
         return report

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from keras_agalite.action_masks import ACTION_MASK, has_action
 from keras_agalite.environments.functional import (
     FunctionalEnv,
     reset_envs,
@@ -17,6 +18,8 @@ from keras_agalite.environments.functional import (
 from training.learning.ppo import PPO, Experience
 
 AXIS = "environments"
+# Steps whose mask left no action: not an error inside a compiled program.
+STUCK = "steps_without_action"
 NOISE, WORLD = range(2)  # what a key is for
 
 
@@ -76,12 +79,19 @@ class FunctionalCollector:
         """
         state, experience, episodes = self.collect(learner, state)
         learner, metrics = self.ppo.learn(learner, experience)
-        return learner, state, metrics, episodes
+        return learner, state, metrics | self._stuck(experience), episodes
+
+    def _stuck(self, experience: Experience) -> dict[str, Any]:
+        sizes = self.ppo.policy.mask_sizes
+        if not sizes:
+            return {}
+        legal = has_action(experience.observation[ACTION_MASK], sizes)
+        return {STUCK: jnp.sum(experience.valid & ~legal)}
 
     def _iterate_in_steps(self, learner: Any, state: Any) -> Any:
         state, experience, episodes = self._collect(learner, state)
         learner, metrics = self.ppo.learn_in_steps(learner, experience)
-        return learner, state, metrics, episodes
+        return learner, state, metrics | self._stuck(experience), episodes
 
     def collect(self, learner: Any, state: Any) -> Any:
         """Plays `sequence_length` steps in each world."""

@@ -6,8 +6,11 @@ import gymnasium
 import keras
 
 from keras_agalite import MemoryPolicy
+from keras_agalite.action_masks import mask_sizes
 from keras_agalite.layers.catalog import memory_class
+from keras_agalite.models.action_heads import head_class
 from keras_agalite.models.catalog import encoder_class
+from keras_agalite.models.spaces import feature_parts
 from keras_agalite.presets import Preset, find_preset
 from keras_agalite.presets.config import SPACES, argument_names
 from training.recipe import Recipe
@@ -26,6 +29,15 @@ def check_policy(recipe: Recipe) -> None:
         find_preset(recipe.initial_preset)
 
 
+def check_spaces(
+    observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> None:
+    """Raises a ValueError if no policy takes these spaces; with the reason."""
+    feature_parts(observation_space)
+    head_class(action_space)
+    mask_sizes(observation_space, action_space)
+
+
 def make_policy(
     recipe: Recipe,
     observation_space: gymnasium.Space[Any],
@@ -38,9 +50,11 @@ def make_policy(
 
     Raises:
         ValueError: If there is no such encoder or memory or it refuses its arguments,
-            if a preset cannot hold the policy, if it needs more memory than there is,
-            or if the recipe's preset cannot be loaded or holds another policy.
+            if no policy takes the spaces, if a preset cannot hold the policy, if it
+            needs more memory than there is, or if the recipe's preset cannot be loaded
+            or holds another policy.
     """
+    check_spaces(observation_space, action_space)
     described = Preset.of_parts(
         _make(encoder_class(recipe.encoder), recipe, "encoder", observation_space),
         _make(memory_class(recipe.memory), recipe, "memory"),

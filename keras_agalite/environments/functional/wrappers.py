@@ -54,8 +54,10 @@ class PreviousActionReward(FunctionalEnv):
         if isinstance(space, spaces.Discrete):
             return jax.nn.one_hot(action - int(space.start), int(space.n))
         if isinstance(space, spaces.MultiDiscrete):
+            numbers = zip(space.nvec, space.start, strict=True)
             parts = [
-                jax.nn.one_hot(action[i], int(n)) for i, n in enumerate(space.nvec)
+                jax.nn.one_hot(action[i] - int(start), int(n))
+                for i, (n, start) in enumerate(numbers)
             ]
             return jnp.concatenate(parts)
         return jnp.ravel(action).astype(jnp.float32)

@@ -193,14 +193,19 @@ class MemoryPolicy(keras.Model):
         return self.memory.state_size
 
     def initial_state(self, batch_size: int) -> list[Any]:
-        """The empty memory: zeros of shape `(batch_size, size)`, float32."""
+        """The empty memory: zeros of shape `(batch_size, size)`."""
         if not isinstance(batch_size, int):  # a tensor, in a graph of TensorFlow
             return self.memory.initial_state(batch_size)
-        # From NumPy: JAX would compile a program to make zeros.
-        return tree.map_structure(
-            lambda size: ops.convert_to_tensor(np.zeros((batch_size, size), "float32")),
-            self.state_size,
-        )
+
+        dtype = self.memory.state_dtype
+
+        def zeros(size: Any) -> Any:
+            if not isinstance(size, int):
+                return [zeros(part) for part in size]
+            # From NumPy: JAX would compile a program to make zeros.
+            return ops.convert_to_tensor(np.zeros((batch_size, size), dtype))
+
+        return list(zeros(self.state_size))
 
     def call(
         self,

@@ -67,7 +67,7 @@ class Part(NamedTuple):
         if type(layer) not in classes:
             names = ", ".join(map(class_name, classes))
             raise ValueError(
-                f"A preset holds an {what} of {names}, or of a class given to "
+                f"Expected the {what} to be one of {names}, or of a class given to "
                 f"keras_agalite.register. Received: {type(layer).__name__}"
             )
         config = layer.get_config()

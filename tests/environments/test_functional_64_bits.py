@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("jax")
 
+pytestmark = [pytest.mark.once, pytest.mark.process]
+
 PROGRAM = """
 import json, sys
 import jax
@@ -26,18 +28,18 @@ for name in sys.argv[1:]:
         leaves = jax.tree.leaves([observation, reward, *over])
         rows.append([[x.dtype.name, x.tolist()] for x in leaves])
 
-    def step(worlds, key):
+    def step(states, key):
         keys = jax.random.split(key, 4)
         actions = jnp.zeros(4, jnp.int32)
-        return functional.step_worlds(env, keys, worlds, actions)
+        return functional.step_envs(env, keys, states, actions)
 
     @jax.jit
     def play(key):  # as the JAX engine does: one program, without a vector
-        worlds = functional.reset_worlds(env, jax.random.split(key, 4))
-        return jax.lax.scan(step, worlds, jax.random.split(key, 30))
+        states = functional.reset_envs(env, jax.random.split(key, 4))
+        return jax.lax.scan(step, states, jax.random.split(key, 30))
 
-    worlds, transitions = play(jax.random.key(0))
-    for leaf in jax.tree.leaves([worlds, transitions]):
+    states, transitions = play(jax.random.key(0))
+    for leaf in jax.tree.leaves([states, transitions]):
         assert leaf.dtype.itemsize <= 4, (name, leaf.dtype)
 print(json.dumps([jnp.arange(2.0).dtype.name, rows]))
 """

@@ -540,11 +540,10 @@ def test_act_refuses_other_starts(policy, start):
 
 @pytest.mark.once
 @pytest.mark.parametrize("memory", ["agalite", "stacked", "memoryless"])
-@pytest.mark.parametrize("kind", ["none", "batch", "size", "surplus", "text"])
+@pytest.mark.parametrize("kind", ["batch", "size", "surplus", "text"])
 def test_act_refuses_other_states(memory, kind):
     policy = shared_policy(memory)
     state = {
-        "none": None,
         "batch": policy.initial_state(3) or [np.zeros((3, 1))],
         "size": [np.zeros((2, 999))],
         "surplus": [*policy.initial_state(2), np.zeros((2, 1))],

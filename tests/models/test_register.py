@@ -174,7 +174,7 @@ def test_an_unregistered_part_is_not_saved(tmp_path):
     own = make_own()
     plain = make_policy("gru")
     policies = {
-        "Scaled": own,
+        "Scaled": MemoryPolicy(Scaled(VECTOR), GRU(4), ACTION_SPACES["discrete"]),
         "Echo": MemoryPolicy(MLPEncoder(VECTOR), Echo(4), ACTION_SPACES["discrete"]),
         "Sharpened": MemoryPolicy(
             plain.encoder, plain.memory, own.action_space, actor=own.actor

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.environments.functional.memory_maze import camera, images, textures
+from keras_agalite.environments.functional.memory_maze import (
+    camera,
+    explorer,
+    images,
+    textures,
+)
 from keras_agalite.environments.functional.memory_maze.layouts import (
     MAX_ROOMS,
     SIZES,
@@ -190,6 +195,27 @@ class MemoryMaze(FunctionalEnv):
         seen = self._measure(state)
         names = ("agent_pos", "agent_dir", "maze_layout", "target_pos")
         return scripted_action(**{k: seen[k] for k in names}, looks_ahead=looks_ahead)
+
+    def initial_belief(self) -> explorer.Belief:
+        """See `explorer.initial_belief`."""
+        return explorer.initial_belief(self.cells - 2, self.num_targets)
+
+    def update_belief(
+        self, belief: explorer.Belief, state: MemoryMazeState, start: Any
+    ) -> explorer.Belief:
+        """See `explorer.update_belief`."""
+        seen = self._measure(state)
+        names = ("agent_pos", "agent_dir", "maze_layout", "targets_pos")
+        return explorer.update_belief(
+            belief, **{k: seen[k] for k in names}, start=start
+        )
+
+    def explorer_action(self, belief: explorer.Belief, state: MemoryMazeState) -> Any:
+        """See `explorer.explorer_action`."""
+        seen = self._measure(state)
+        return explorer.explorer_action(
+            belief, seen["agent_pos"], seen["agent_dir"], state.target
+        )
 
     def observe(self, state: MemoryMazeState) -> Any:
         return jax.tree.map(

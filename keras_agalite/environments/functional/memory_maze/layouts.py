@@ -1,6 +1,6 @@
 """Layouts, made on the host by labmaze as memory-maze makes them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -118,8 +118,13 @@ def _places(marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return places, number
 
 
-def to_words(bits: np.ndarray) -> np.ndarray:
-    """Rows of bits as uint32: bit j of a word is column j."""
+def to_words(bits: Any) -> Any:
+    """Rows of bits as uint32, in NumPy or JAX: bit j of a word is column j."""
     return (bits.astype(np.uint32) << np.arange(bits.shape[-1], dtype=np.uint32)).sum(
         -1, dtype=np.uint32
     )
+
+
+def to_bits(words: Any, cells: int) -> Any:
+    """The inverse of `to_words`: boolean, of shape `(*words.shape, cells)`."""
+    return (words[..., None] >> np.arange(cells, dtype=np.uint32)) & 1 > 0

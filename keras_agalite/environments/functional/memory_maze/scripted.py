@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from keras_agalite.environments.functional.memory_maze.layouts import to_bits, to_words
+
 # Half of the width that a straight way must have, in cells of 2 m: 0.3 m.
 MARGIN = 0.15
 # Errors of the heading, in degrees: above the first it turns in place, below the second
@@ -75,25 +77,23 @@ def steps_to(free: Any, goal: Any) -> Any:
         free: Which cells are free, shape `(cells, cells)`, index y, x.
         goal: x and y in cells.
     """
-    column, row = jnp.floor(goal).astype(jnp.int32)
-    first = jnp.full(free.shape, FAR).at[row, column].set(0.0)
+    cells, words = len(free), to_words(free)
+    column, row = jnp.floor(goal).astype(jnp.uint32)
+    first = jnp.where(jnp.arange(cells) == row, jnp.uint32(1) << column, 0)
 
-    def relax(distance: Any) -> Any:
-        wide = jnp.pad(distance, 1, constant_values=FAR)
-        near = jnp.minimum(
-            jnp.minimum(wide[:-2, 1:-1], wide[2:, 1:-1]),
-            jnp.minimum(wide[1:-1, :-2], wide[1:-1, 2:]),
-        )
-        return jnp.where(free, jnp.minimum(distance, near + 1.0), FAR)
+    def grow(carry: Any) -> Any:
+        _, reached, steps = carry
+        wide = jnp.pad(reached, 1)
+        near = reached << 1 | reached >> 1 | wide[:-2] | wide[2:]
+        return reached, reached | near & words, steps + ~to_bits(reached, cells)
 
-    def more(carry: Any) -> Any:
-        before, after = carry
-        return (before != after).any()
-
-    _, distance = jax.lax.while_loop(
-        more, lambda carry: (carry[1], relax(carry[1])), (first, relax(first))
+    steps = jnp.zeros(free.shape, jnp.int32)
+    _, reached, steps = jax.lax.while_loop(
+        lambda carry: (carry[0] != carry[1]).any(),
+        grow,
+        (jnp.zeros_like(first), first, steps),
     )
-    return distance
+    return jnp.where(to_bits(reached, cells), steps.astype(jnp.float32), FAR)
 
 
 def is_seen(here: Any, places: Any, walls: Any) -> Any:

@@ -83,7 +83,9 @@ def relative_attention(
     value = ops.where(broken, 0.0, value)
     length = query.shape[1]
     number = episode[:, memory_length:]
-    in_chunks = sliding_window and (length is None or length > memory_length)
+    # An unknown length, None or an exporter's symbol, may be any.
+    is_short = isinstance(length, int) and length <= memory_length
+    in_chunks = sliding_window and not is_short
     time = ops.shape(query)[1]
     if in_chunks:
         query, number = (_chunks(x, time, memory_length) for x in (query, number))

@@ -232,10 +232,10 @@ def test_targets_are_relative_to_the_walker():
     env = make_env()
     state, belief = env.reset(jax.random.key(0)), env.initial_teacher_state()
     act, step = jax.jit(env.teacher_action), jax.jit(env.step)
-    for time in range(20):
-        if time:
-            state, *_ = step(jax.random.key(1), state, action)
-        action, belief = act(state, belief, time == 0)
+    action, belief = act(state, belief, True)
+    for _ in range(19):
+        state, *_ = step(jax.random.key(1), state, action)
+        action, belief = act(state, belief, False)
     seen = env.observe(state)
     targets = env.teacher_targets(state, belief)
     cells = env.cells - 2

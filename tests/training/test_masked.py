@@ -78,7 +78,12 @@ def test_whole_episodes_are_legal(policy):
         )
 
     episodes = keras_agalite.rollout(
-        model, NAME, 6, deterministic=policy == "greedy", num_envs=3
+        model,
+        NAME,
+        6,
+        deterministic=policy == "greedy",
+        environment_arguments={"parts": True},
+        num_envs=3,
     )
 
     assert [e.total_reward for e in episodes] == [Masked.LENGTH] * 6

@@ -109,6 +109,11 @@ def rollout(
     for name, value in limits.items():
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}")
+    if not 0 <= seed <= 2**32 - episodes:
+        raise ValueError(
+            f"`seed` must be at least 0, and that of the last episode less than 2**32. "
+            f"Received: seed={seed!r}, episodes={episodes}"
+        )
     if environment_arguments and not isinstance(env, str):
         raise ValueError(
             "`environment_arguments` are those of an environment that is named. "

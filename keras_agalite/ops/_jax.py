@@ -20,6 +20,9 @@ def scan(step: Any, carry: Any, xs: Any, chunk_size: int) -> tuple[Any, Any]:
         return jax.lax.scan(step, carry, xs)
 
     length = xs[0].shape[0]
+    if not isinstance(length, int):  # an exporter's symbol is in no chunks
+        carry, ys = run(carry, xs)
+        return ys, carry
     whole = length - length % chunk_size
     outputs = []
     if whole:

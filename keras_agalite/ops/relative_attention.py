@@ -83,7 +83,9 @@ def relative_attention(
     value = ops.where(broken, 0.0, value)
     length = query.shape[1]
     number = episode[:, memory_length:]
-    in_chunks = sliding_window and (length is None or length > memory_length)
+    # An unknown length, None or an exporter's symbol, may be any.
+    is_short = isinstance(length, int) and length <= memory_length
+    in_chunks = sliding_window and not is_short
     time = ops.shape(query)[1]
     if in_chunks:
         query, number = (_chunks(x, time, memory_length) for x in (query, number))
@@ -136,7 +138,9 @@ def _skew(scores: Any) -> Any:
 def _pad(x: Any, time: Any, size: int) -> Any:
     """Zeros behind a sequence of `time` steps up to a multiple of `size`."""
     batch, *rest = ops.shape(x)[:1] + tuple(x.shape[2:])
-    zeros = ops.zeros((batch, -time % size, *rest), dtype=x.dtype)
+    # Written so that an exporter's symbols show that `size` divides the sum.
+    missing = -(-time // size) * size - time
+    zeros = ops.zeros((batch, missing, *rest), dtype=x.dtype)
     return ops.concatenate([x, zeros], axis=1)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -167,27 +166,6 @@ def test_another_backends_format_is_written_by_its_process(tmp_path):
     assert file == tmp_path / "new" / "export" / FORMATS[FOREIGN].file
     assert [x.name for x in file.parent.parent.iterdir()] == ["export"]
     check_acts_alike(policy, file.parent, tmp_path, PYTHON)
-
-
-@pytest.mark.process
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX owns no format")
-@pytest.mark.parametrize("format", OWN)
-def test_the_docs_program_plays_a_released_policy(format, tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "export.md").read_text()
-    arguments = f"export tmaze_10 --format {format}"
-    assert f"python -m training {arguments}" in text
-    (block,) = (
-        block
-        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-        if f"tmaze_10_{format}/" in block
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path[1:]]))
-    assert main(arguments.split()) == 0
-    no_keras = "import sys; sys.modules['keras'] = None\n"
-    results = run_without_keras([sys.executable, "-c", no_keras + block]).split()
-    assert len(results) >= 5
-    assert set(results) == {"right"}
 
 
 def test_what_the_file_beside_an_export_says(tmp_path):

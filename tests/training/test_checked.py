@@ -56,6 +56,15 @@ def test_a_fault_is_told_with_index_seed_and_step(fault):
         step_until_it_ends(failing(fault))
 
 
+def test_what_is_waited_for_is_told_once(capfd):
+    vector = failing("slow", worker_timeout=0.2)
+    step_until_it_ends(vector)
+    told = capfd.readouterr().err.splitlines()
+    where = "Environment 1 (last seeded with 11), step 2 of its episode and 8 of all"
+    (line,) = told
+    assert line.startswith(f"{where}: it has been at work for 0.2 seconds")
+
+
 @pytest.mark.parametrize("fault", ["nan", "shape"])
 def test_a_worker_with_wrong_data_is_not_replaced(fault):
     with pytest.raises(EnvironmentFault, match=f"Environment 1 .*{WRONG[fault]}"):

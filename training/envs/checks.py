@@ -3,6 +3,7 @@
 Importing this imports no backend, so that workers stay small.
 """
 
+import time
 import traceback
 from typing import Any
 
@@ -26,6 +27,9 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     Args:
         env: The environment.
         index: Its place in the vector, for the message.
+
+    Attributes:
+        busy_since: When the reset or step that goes on began; None between them.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
@@ -33,6 +37,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.index = index
         self.last_seed: int | None = None
         self.total = self.elapsed = 0
+        self.busy_since: float | None = None
         self.mask_sizes = mask_sizes(env.observation_space, env.action_space)
 
     def reset(self, **keywords: Any) -> tuple[Any, dict[str, Any]]:
@@ -62,18 +67,22 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 self._check(NO_ACTION)
 
     def _call(self, function: Any, *arguments: Any, **keywords: Any) -> Any:
+        self.busy_since = time.monotonic()
         try:
             return function(*arguments, **keywords)
         except Exception as error:
             raise EnvironmentFault(
-                f"{self._where()} raised:\n{traceback.format_exc()}"
+                f"{self.where()} raised:\n{traceback.format_exc()}"
             ) from error
+        finally:
+            self.busy_since = None
 
     def _check(self, found: str | None) -> None:
         if found:
-            raise EnvironmentFault(f"{self._where()}: {found}.", wrong_data=True)
+            raise EnvironmentFault(f"{self.where()}: {found}.", wrong_data=True)
 
-    def _where(self) -> str:
+    def where(self) -> str:
+        """The environment and its step, in words."""
         return (
             f"Environment {self.index} (last seeded with {self.last_seed}), step "
             f"{self.elapsed} of its episode and {self.total} of all"

@@ -137,7 +137,7 @@ def test_a_compiled_run_ends_where_no_action_is_legal(tmp_path, monkeypatch):
     env = functional_env()
     monkeypatch.setattr(engine, "make_functional_environment", lambda _: env)
     with pytest.raises(EnvironmentFault, match="leaves no action"):
-        engine.Run(recipe(), tmp_path / "run").train()
+        engine.Run(recipe(environment_arguments={}), tmp_path / "run").train()
 
 
 @pytest.mark.once

@@ -5,7 +5,7 @@ The words after a block's language say how it runs:
 - `backend=jax`: under this backend; else under the one of the tests;
 - `needs=module,module`: the packages without which it is skipped;
 - `program=name`: the blocks with this name run one after another in one folder;
-  a block without runs alone;
+  a block without runs alone, one with `name,name` is in several programs;
 - `file=name`: it is a file of the program, not run by itself;
 - `slow`: it trains;
 - `run=no`: it is not run; the text says what it waits for.
@@ -58,17 +58,20 @@ def programs_of(page):
     """Programs by name; one that is alone is named after its place on the page."""
     programs, last = {}, None
     for number, block in enumerate(blocks_of(page.read_text()), 1):
-        name = block.words.get("program", str(number))
         is_output = block.language == "text" and last is not None
         if is_output:
             programs[last].blocks.append(block)
+            last = None
         elif "program" in block.words or block.language == "python":
-            program = programs.setdefault(name, Program([], {}))
-            program.blocks.append(block)
-            needs = [w.get("needs", "") for w in (program.words, block.words)]
-            program.words.update(block.words)
-            program.words["needs"] = ",".join(filter(None, needs))
-        last = name if name in programs and not is_output else None
+            for name in block.words.get("program", str(number)).split(","):
+                program = programs.setdefault(name, Program([], {}))
+                program.blocks.append(block)
+                needs = [w.get("needs", "") for w in (program.words, block.words)]
+                program.words.update(block.words)
+                program.words["needs"] = ",".join(filter(None, needs))
+                last = name
+        else:
+            last = None
     return programs
 
 

@@ -68,6 +68,7 @@ class Recipe:
     teacher_coefficient: float = 0.0
     teacher_share: float = 0.0
     anneal_teacher: bool = False
+    auxiliary_coefficient: float = 0.0
     max_gradient_norm: float = 0.5
 
     checkpoint_interval: int = 50_000
@@ -97,12 +98,15 @@ class Recipe:
             self._check(key, getattr(self, key) > 0, "greater than 0")
         not_negative = (
             "seed evaluation_seed entropy_coefficient value_coefficient "
-            "policy_coefficient teacher_coefficient worker_restarts"
+            "policy_coefficient teacher_coefficient auxiliary_coefficient "
+            "worker_restarts"
         )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
-        if self.teacher_coefficient or self.policy_coefficient != 1.0:
-            expected = '"jax" with a teacher or a policy_coefficient'
+        if self.is_taught or self.policy_coefficient != 1.0:
+            expected = (
+                '"jax" with a teacher, an auxiliary_coefficient or a policy_coefficient'
+            )
             self._check("engine", self.engine == "jax", expected)
         self._check(
             "teacher_share",
@@ -151,6 +155,11 @@ class Recipe:
     @property
     def steps_per_iteration(self) -> int:
         return self.num_environments * self.sequence_length
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a teacher is asked what to do, or what it knows."""
+        return self.teacher_coefficient > 0 or self.auxiliary_coefficient > 0
 
     def to_toml(self) -> str:
         """The recipe as TOML, every key written out."""

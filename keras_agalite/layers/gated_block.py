@@ -37,7 +37,7 @@ class GatedBlock(Block):
     """
 
     embedding_activation: str | None = "relu"
-    kernel_initializer = functools.partial(Orthogonal, RELU_GAIN)
+    kernel_initializer = staticmethod(functools.partial(Orthogonal, RELU_GAIN))
 
     def __init__(
         self, hidden_dim: int, num_heads: int, head_dim: int, embed: bool, **kwargs: Any

@@ -413,12 +413,12 @@ class MultiBinaryHead(ActionHead):
         return (action_params > 0).reshape(-1, *space.shape).astype(np.int8)
 
     def log_prob(self, action_params: Any, actions: Any) -> Any:
-        actions = ops.cast(actions, action_params.dtype)
-        actions = ops.reshape(actions, ops.shape(action_params))
-        return ops.sum(actions * action_params - ops.softplus(action_params), axis=-1)
+        x = ops.convert_to_tensor(action_params)
+        actions = ops.reshape(ops.cast(actions, x.dtype), ops.shape(x))
+        return ops.sum(actions * x - ops.softplus(x), axis=-1)
 
     def entropy(self, action_params: Any) -> Any:
-        x = action_params
+        x = ops.convert_to_tensor(action_params)
         return ops.sum(ops.softplus(x) - x * ops.sigmoid(x), axis=-1)
 
 

@@ -240,6 +240,36 @@ class MemoryPolicy(keras.Model):
         start: Any = None,
         training: bool = False,
     ) -> tuple[PolicyOutput, list[Any]]:
+        features, state = self.remember(observations, state, start, training)
+        return self.decide(features, observations), state
+
+    def remember(
+        self,
+        observations: Any,
+        state: Any = None,
+        start: Any = None,
+        training: bool = False,
+    ) -> tuple[Any, list[Any]]:
+        """The first half of a call: the encoder and the memory.
+
+        Args:
+            observations: As in a call.
+            state: As in a call.
+            start: As in a call.
+            training: As in a call.
+
+        Returns:
+            `(features, state)`: the memory's output, of shape `(batch, time, size)`,
+            which `decide` takes, and the new state.
+
+        Raises:
+            ValueError: If an input is of the wrong structure or shape.
+
+        Example:
+
+        >>> features, state = policy.remember(observations)
+        >>> out = policy.decide(features, observations)
+        """
         batch, length = self._check_observations(observations)
         flat = tree.map_structure(
             lambda x: ops.reshape(x, (-1, *x.shape[2:])), observations
@@ -250,12 +280,23 @@ class MemoryPolicy(keras.Model):
         features, *state = self.memory(
             features, initial_state=state, start=start, training=training
         )
+        return features, state
+
+    def decide(self, features: Any, observations: Any) -> PolicyOutput:
+        """The second half of a call: actor and critic on the memory's output.
+
+        Args:
+            features: Tensor of shape `(batch, time, size)`, from `remember`.
+            observations: As in a call; only their `action_mask` is read, if any.
+
+        Returns:
+            `PolicyOutput`, as of a call.
+        """
         logits = self.actor(features)
         if self.mask_sizes:
             logits = mask_logits(logits, observations[ACTION_MASK])
         value = self.critic_output(self.critic_hidden(features))
-        value = ops.cast(ops.squeeze(value, -1), "float32")
-        return PolicyOutput(logits, value), state
+        return PolicyOutput(logits, ops.cast(ops.squeeze(value, -1), "float32"))
 
     def act(
         self,

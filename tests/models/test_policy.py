@@ -475,7 +475,7 @@ def test_parts_must_be_of_the_right_kind():
     for name, arguments in {
         "encoder": (keras.layers.Dense(3), memory, action_space),
         "memory": (encoder, keras.layers.GRU(5), action_space),
-        "action_space": (encoder, memory, spaces.MultiBinary(3)),
+        "action_space": (encoder, memory, spaces.Text(3)),
     }.items():
         with pytest.raises(ValueError, match=f"Received: {name}="):
             MemoryPolicy(*arguments)

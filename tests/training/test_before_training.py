@@ -184,7 +184,8 @@ def test_a_second_process_is_refused(train, tmp_path, capfd):
 def test_a_full_disk_met_by_tensorboard_is_one_line(tmp_path):
     pytest.importorskip("tensorboard")
     file, run = tmp_path / "small.toml", tmp_path / "run"
-    file.write_text(dataclasses.replace(SMALL, total_steps=4000).to_toml())
+    recipe = dataclasses.replace(SMALL, total_steps=4000, checkpoint_interval=2**40)
+    file.write_text(recipe.to_toml())
     script = (
         "import resource, sys; from training.__main__ import main; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY)); "

@@ -81,6 +81,7 @@ class Batch(gymnasium.vector.VectorEnv):
     def __init__(self, observation, reward):
         self.num_envs = 3
         self.single_observation_space = spaces.Box(-9, 9, (2,), np.float32)
+        self.single_action_space = spaces.Discrete(2)
         self.observation_space = gymnasium.vector.utils.batch_space(
             self.single_observation_space, 3
         )

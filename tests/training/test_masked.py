@@ -78,7 +78,12 @@ def test_whole_episodes_are_legal(policy):
         )
 
     episodes = keras_agalite.rollout(
-        model, NAME, 6, deterministic=policy == "greedy", num_envs=3
+        model,
+        NAME,
+        6,
+        deterministic=policy == "greedy",
+        environment_arguments={"parts": True},
+        num_envs=3,
     )
 
     assert [e.total_reward for e in episodes] == [Masked.LENGTH] * 6
@@ -131,8 +136,10 @@ def test_a_compiled_run_ends_where_no_action_is_legal(tmp_path, monkeypatch):
 
     env = functional_env()
     monkeypatch.setattr(engine, "make_functional_environment", lambda _: env)
+    # It has no name under which it could be evaluated.
+    monkeypatch.setattr(engine.run, "check_evaluation", lambda *_: None)
     with pytest.raises(EnvironmentFault, match="leaves no action"):
-        engine.Run(recipe(), tmp_path / "run").train()
+        engine.Run(recipe(environment_arguments={}), tmp_path / "run").train()
 
 
 @pytest.mark.once

@@ -21,6 +21,7 @@ from training.envs.make import (
     make_spaces,
 )
 from training.errors import EnvironmentFault
+from training.learning.auxiliary import AuxiliaryHead
 from training.learning.collect import (
     AXIS,
     STUCK,
@@ -73,6 +74,14 @@ class Run(run.Run):
                 f"Received: environment={recipe.environment!r}, "
                 f"teacher_coefficient={recipe.teacher_coefficient}"
             )
+        if recipe.auxiliary_coefficient and not (env and env.teacher_targets):
+            raise ValueError(
+                "`auxiliary_coefficient` must be 0 where the environment has no "
+                "targets of a teacher. Received: environment="
+                f"{recipe.environment!r}, environment_arguments="
+                f"{recipe.environment_arguments}, auxiliary_coefficient="
+                f"{recipe.auxiliary_coefficient}"
+            )
         if env:
             return env.observation_space, env.action_space
         return make_spaces(recipe)
@@ -81,7 +90,10 @@ class Run(run.Run):
         recipe = self.recipe
         mesh = jax.sharding.Mesh(np.array(jax.devices()), (AXIS,), (AxisType.Auto,))
         self.is_chief = jax.process_index() == 0
-        self.ppo = PPO(self.policy, recipe)
+        head = None
+        if self.env and recipe.auxiliary_coefficient:
+            head = AuxiliaryHead(self.env, self.policy, recipe)
+        self.ppo = PPO(self.policy, recipe, head)
         whole = NamedSharding(mesh, PartitionSpec())
         initial = jax.jit(self.ppo.initial_state, out_shardings=whole)()
         self.vector: Any = None
@@ -129,9 +141,7 @@ class Run(run.Run):
 
     def update_policy(self) -> None:
         learner = to_host(self.state[0])
-        for variable, weight in zip(
-            self.policy.trainable_variables, learner.weights, strict=True
-        ):
+        for variable, weight in zip(self.ppo.variables, learner.weights, strict=True):
             variable.assign(weight)
 
     @property

@@ -54,13 +54,6 @@ def train(tmp_path):
             {"memory_arguments": {"hidden_dim": 8, "return_sequences": False}},
             "`memory_arguments` must be those of Memoryless: hidden_dim",
         ),
-        (
-            {
-                "environment": "Blackjack-v1",
-                "encoder_arguments": {},
-            },
-            "error: Expected a space that is Box",
-        ),
         ({"num_environments": 2**30}, "The recipe needs at least"),
         ({"sequence_length": 2**31 - 1}, "The recipe needs at least"),
         ({"initial_preset": "nowhere"}, "Received: preset='nowhere'"),

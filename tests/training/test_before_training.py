@@ -23,6 +23,16 @@ from training.runs.interrupt import Interrupt
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
+class Words(gymnasium.Env):
+    """Sees what no encoder reads."""
+
+    observation_space = gymnasium.spaces.Text(3)
+    action_space = gymnasium.spaces.Discrete(2)
+
+
+gymnasium.register("Words-v0", Words)
+
+
 @pytest.fixture
 def train(tmp_path):
     """Trains in `tmp_path/run` with keys changed; gives the exit code."""
@@ -53,6 +63,13 @@ def train(tmp_path):
         (
             {"memory_arguments": {"hidden_dim": 8, "return_sequences": False}},
             "`memory_arguments` must be those of Memoryless: hidden_dim",
+        ),
+        (
+            {
+                "environment": "Words-v0",
+                "encoder_arguments": {},
+            },
+            "error: Expected a space that is Box",
         ),
         ({"num_environments": 2**30}, "The recipe needs at least"),
         ({"sequence_length": 2**31 - 1}, "The recipe needs at least"),

@@ -1,6 +1,9 @@
 """The wheel holds the library and the released policies, and needs no checkout."""
 
+import glob
+import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -29,6 +32,25 @@ from keras_agalite.__main__ import main
 assert main(["evaluate", "tmaze_10", "--episodes", "2"]) == 0
 assert "training" not in sys.modules
 """
+
+
+# Those besides ours for which the classifiers speak.
+OTHER_PYTHONS = ("3.12", "3.13")
+
+
+def interpreter(version):
+    """A Python of this version that runs and makes environments, or None."""
+    versions = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+    found = [
+        shutil.which(f"python{version}"),
+        *sorted(glob.glob(f"{versions}/versions/{version}.*/bin/python")),
+    ]
+    for python in filter(None, found):
+        # pyenv puts names of versions on the path that are not selected.
+        run = [python, "-c", "import ensurepip, venv"]
+        if subprocess.run(run, check=False, capture_output=True).returncode == 0:
+            return python
+    return None
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +85,29 @@ def test_every_released_policy_loads_from_the_wheel(wheel, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert "tmaze_10" in run.stdout
+
+
+@pytest.mark.parametrize("version", OTHER_PYTHONS)
+def test_the_wheel_works_under_another_python(version, wheel, tmp_path):
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"no Python {version} on this machine")
+    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", f"{wheel}[jax]"]
+    subprocess.run(install, check=True, capture_output=True)
+
+    evaluate = [python, "-W", "error", "-m", "keras_agalite", "evaluate", "tmaze_10"]
+    run = subprocess.run(
+        [*evaluate, "--episodes", "10", "--json", "result.json"],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["success_rate"] == 1
+    shutil.rmtree(tmp_path / "venv")  # 670 MB

@@ -253,10 +253,11 @@ def _complete(values: dict[str, Any], policy: Any) -> dict[str, Any]:
     """What a policy of the zoo gives to a recipe, under what the recipe says."""
     from keras_agalite.zoo.specs import find_spec
 
-    if not isinstance(policy, str):
-        raise ValueError(f"`policy` must be of type str. Received: policy={policy!r}")
+    memory = values.get("memory", Recipe.memory)
+    for key, name in (("policy", policy), ("memory", memory)):
+        if not isinstance(name, str):
+            raise ValueError(f"`{key}` must be of type str. Received: {key}={name!r}")
     spec = find_spec(policy)
-    memory = values.get("memory", "agalite")
     keys = (
         "environment",
         "environment_arguments",

@@ -53,10 +53,9 @@ class MemoryRNN(keras.layers.RNN):
 
     Raises:
         ValueError: If `go_backwards` is True, the input is not of rank 3 or has no time
-            step, or the shape
-            of `start` or `mask`, the structure of `initial_state` or its batch size
-            does not fit; of a stateful memory, if the batch size is not that of the
-            state it keeps.
+            step, or the shape of `start` or `mask`, the structure of `initial_state`
+            or its batch size does not fit; of a stateful memory, if the batch size is
+            not that of the state it keeps.
 
     Example:
 

@@ -15,7 +15,7 @@ def compile_step(policy: Any) -> Callable[[Any, Any, Any], Any]:
     Returns:
         A function of NumPy observations `(batch, ...)`, a state and NumPy starts
         `(batch,)`. It returns the parameters of the action distribution `(batch,
-        num_parameters)` and values `(batch,)` as NumPy arrays, and the new state in
+        num_action_params)` and values `(batch,)` as NumPy arrays, and the new state in
         the backend's tensors. Weights are read anew at each call.
     """
 

@@ -28,6 +28,9 @@ from keras_agalite.models.spaces import (
 )
 from keras_agalite.ops._backend import convolution
 
+# Of `ConvEncoder`: filters, size and strides.
+_CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+
 
 class Encoder(keras.layers.Layer, abc.ABC):
     """Base of the encoders.
@@ -475,10 +478,6 @@ class ConvEncoder(ImageEncoder):
             )
             x = ops.relu(convolution(x, kernel, layer.strides[0]) + bias)
         return x
-
-
-# Filters, size and strides.
-_CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")

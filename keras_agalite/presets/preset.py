@@ -69,7 +69,7 @@ class Preset:
 
         Raises:
             ValueError: If there is none, with the legal forms, or if its
-                configuration is not one that `save` writes.
+                configuration is not one that `to_config` gives.
         """
         folder = find_preset(preset)
         path = folder / CONFIG

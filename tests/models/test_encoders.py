@@ -275,7 +275,13 @@ def test_conv_wants_an_image_that_is_large_enough():
 @pytest.mark.parametrize("encoder", [MLPEncoder, ConvEncoder, ResNetEncoder])
 @pytest.mark.parametrize(
     "space",
-    [spaces.Text(3), spaces.Sequence(VECTOR), spaces.Dict({"a": spaces.Text(3)}), None],
+    [
+        spaces.Text(3),
+        spaces.Sequence(VECTOR),
+        spaces.Tuple([spaces.Text(3)]),
+        spaces.Dict({"a": spaces.Text(3)}),
+        None,
+    ],
     ids=str,
 )
 def test_other_spaces_are_refused(encoder, space):

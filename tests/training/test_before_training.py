@@ -23,6 +23,16 @@ from training.runs.interrupt import Interrupt
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
+class Words(gymnasium.Env):
+    """Sees what no encoder reads."""
+
+    observation_space = gymnasium.spaces.Text(3)
+    action_space = gymnasium.spaces.Discrete(2)
+
+
+gymnasium.register("Words-v0", Words)
+
+
 @pytest.fixture
 def train(tmp_path):
     """Trains in `tmp_path/run` with keys changed; gives the exit code."""
@@ -56,7 +66,7 @@ def train(tmp_path):
         ),
         (
             {
-                "environment": "Blackjack-v1",
+                "environment": "Words-v0",
                 "encoder_arguments": {},
             },
             "error: Expected a space that is Box",

@@ -230,6 +230,7 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
     stopped.iterate = until_stopped
     with pytest.raises(StopError):
         stopped.train()
+    stopped.close()
     resumed = Run(recipe, tmp_path / "stopped")
     assert resumed.step == 240
     resumed.train()

@@ -139,6 +139,7 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
     stopped = Run(dataclasses.replace(ASKED), tmp_path / "stopped")
     stopped.recipe = dataclasses.replace(ASKED, total_steps=160)
     stopped.train()
+    stopped.close()
     resumed = Run(ASKED, tmp_path / "stopped")
     assert resumed.step == 160
     assert np.asarray(resumed.state[1][2].seen).any()

@@ -79,6 +79,7 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
     stopped.iterate = until_stopped
     with pytest.raises(StopError):
         stopped.train()
+    stopped.close()
     assert stopped.step == 200
     resumed = Run(SMALL, tmp_path / "stopped")
     assert resumed.step == 120

@@ -1,5 +1,6 @@
 """A GIF of a policy at work."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -65,22 +66,21 @@ def write_video(
     Raises:
         ValueError: If the environment does not render images.
     """
-    env = _make(recipe)
     rng = np.random.default_rng(seed)
     frames: list[np.ndarray] = []
-    for episode in range(episodes):
-        played: list[Any] = []
-        keras_agalite.rollout(
-            policy,
-            env,
-            seed=seed + episode,
-            deterministic=not sampled,
-            rng=rng,
-            max_steps=frames_kept.stop and max(1, frames_kept.stop - 1),
-            on_step=lambda _, played=played: played.append(env.render()),
-        )
-        frames += [*played[frames_kept], *[played[-1]] * 2]
-    env.close()
+    with contextlib.closing(_make(recipe)) as env:
+        for episode in range(episodes):
+            played: list[Any] = []
+            keras_agalite.rollout(
+                policy,
+                env,
+                seed=seed + episode,
+                deterministic=not sampled,
+                rng=rng,
+                max_steps=frames_kept.stop and max(1, frames_kept.stop - 1),
+                on_step=lambda _, played=played: played.append(env.render()),
+            )
+            frames += [*played[frames_kept], *[played[-1]] * 2]
     square = np.ones((scale, scale, 1), np.uint8)
     first, *rest = (Image.fromarray(np.kron(frame, square)) for frame in frames)
     first.save(file, save_all=True, append_images=rest, duration=FRAME_MS, loop=0)

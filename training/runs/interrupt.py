@@ -14,6 +14,12 @@ SECONDS_BETWEEN_LOOKS = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def signals_to_catch() -> list[signal.Signals]:
+    """`SIGNALS`, without SIGHUP under nohup, where it stays ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [x for x in SIGNALS if x != signal.SIGHUP or not ignored]
+
+
 class Interrupt:
     """Remembers SIGINT, SIGTERM and SIGHUP while it is entered, in the main thread.
 
@@ -31,10 +37,8 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                before = signal.getsignal(number)
-                if number != signal.SIGHUP or before != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._remember)
+            for number in signals_to_catch():
+                self._before[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from training.errors import Interrupted
 from training.recipe import load_recipe
-from training.runs.interrupt import SIGNALS
+from training.runs.interrupt import SIGNALS, signals_to_catch
 
 
 def sweep(
@@ -68,9 +68,7 @@ def _run(command: list[str]) -> int:
 
     with subprocess.Popen(command) as process:
         before = {
-            number: signal.signal(number, pass_on)
-            for number in SIGNALS
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+            number: signal.signal(number, pass_on) for number in signals_to_catch()
         }
         try:
             code = process.wait()

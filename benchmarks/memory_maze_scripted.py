@@ -15,11 +15,11 @@ import numpy as np
 
 from keras_agalite.environments.functional import reset_envs, step_envs
 from keras_agalite.environments.functional.memory_maze import MemoryMaze, explorer
+from keras_agalite.environments.functional.memory_maze.env import TEACHERS
 from keras_agalite.environments.functional.memory_maze.layouts import SIZES
 from keras_agalite.environments.functional.memory_maze.motion import CELL
 from keras_agalite.environments.functional.memory_maze.scripted import scripted_action
 
-PLAYERS = ("shortest", "ahead", "explorer")
 BATCH = 500  # episodes at once
 
 
@@ -75,27 +75,22 @@ def fast_returns(
     size: str, episodes: int, seed: int, player: str = "shortest"
 ) -> list[float]:
     """Returns in the fast one, up to `BATCH` episodes at once."""
-    env = MemoryMaze(size, 2000, seed, image=False, global_observables=True)
+    env = MemoryMaze(
+        size, 2000, seed, image=False, global_observables=True, teacher=player
+    )
     keys = jax.random.split(jax.random.key(seed), -(-episodes // BATCH))
     returns: list[float] = []
     for key in keys:
         number = min(BATCH, episodes - len(returns))
-        returns += np.asarray(_play(env, player, number, key)).tolist()
+        returns += np.asarray(_play(env, number, key)).tolist()
     return returns
 
 
-def _play(env: MemoryMaze, player: str, number: int, key: Any) -> Any:
-    plays = {"shortest": env.scripted_action, "ahead": env.teacher_action}
-
-    def act(belief: Any, state: Any, start: Any) -> Any:
-        if player != "explorer":
-            return belief, plays[player](state)
-        belief = env.update_belief(belief, state, start)
-        return belief, env.explorer_action(belief, state)
-
+def _play(env: MemoryMaze, number: int, key: Any) -> Any:
     def step(carry: Any, key: Any) -> Any:
         states, beliefs = carry
-        beliefs, actions = jax.vmap(act)(beliefs, states.state, states.start)
+        act = jax.vmap(env.teacher_action)
+        actions, beliefs = act(states.state, beliefs, states.start)
         keys = jax.random.split(key, number)
         states, _ = step_envs(env, keys, states, actions)
         return (states, beliefs), None
@@ -106,7 +101,7 @@ def _play(env: MemoryMaze, player: str, number: int, key: Any) -> Any:
         states = reset_envs(env, jax.random.split(keys[0], number))
         beliefs = jax.tree.map(
             lambda x: jax.numpy.broadcast_to(x, (number, *x.shape)),
-            env.initial_belief(),
+            env.initial_teacher_state(),
         )
         return jax.lax.scan(step, (states, beliefs), keys[1:])[0][0].total
 
@@ -116,7 +111,7 @@ def _play(env: MemoryMaze, player: str, number: int, key: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", default=["9x9"], choices=SIZES)
-    parser.add_argument("--players", nargs="+", default=PLAYERS, choices=PLAYERS)
+    parser.add_argument("--players", nargs="+", default=TEACHERS, choices=TEACHERS)
     parser.add_argument("--real", type=int, default=30, help="episodes")
     parser.add_argument("--fast", type=int, default=300, help="episodes")
     parser.add_argument("--seed", type=int, default=1)

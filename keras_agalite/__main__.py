@@ -6,6 +6,7 @@ Training needs a checkout: `python -m training --help`.
 import argparse
 import json
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -83,7 +84,7 @@ def add_export(commands: Any) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="default: the preset's name and the format, as in tmaze_10_onnx",
+        help="default: the policy's or run's name and the format: tmaze_10_onnx",
     )
     export.add_argument(
         "--python",
@@ -102,6 +103,26 @@ def positive(text: str) -> int:
     return number
 
 
+def seed_number(text: str) -> int:
+    """Parses a seed: NumPy and JAX take 32 bits."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(
+            f"must be from 0 to {2**32 - 1}, received {number}"
+        )
+    return number
+
+
+def _table(text: str) -> dict[str, Any]:
+    try:
+        table = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"must be JSON, received {text}") from error
+    if not isinstance(table, dict):
+        raise argparse.ArgumentTypeError(f"must be an object, received {text}")
+    return table
+
+
 def show(result: dict[str, Any]) -> None:
     """Prints a result, one value a line, without its lists."""
     for key, value in result.items():
@@ -117,11 +138,11 @@ def _add_environment(parser: Any) -> None:
     )
     parser.add_argument(
         "--environment-arguments",
-        type=json.loads,
+        type=_table,
         metavar="JSON",
         help="""its arguments, as in '{"corridor_length": 20}'""",
     )
-    parser.add_argument("--seed", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=seed_number, default=1_000_000)
     parser.add_argument("--sampled", action="store_true", help="draw actions")
 
 
@@ -231,10 +252,23 @@ def _evaluate(options: Any) -> None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
+def _name(preset: str) -> str:
+    """What a preset is called: by its address, its run or its folder."""
+    if "://" in preset:
+        revision = "@" if preset.startswith("hf://") else ".zip#"
+        return preset.partition(revision)[0].rpartition("/")[2]
+    folder = Path(os.path.normpath(Path.cwd() / preset))
+    if folder.name != "preset":
+        return folder.name
+    run = folder.parent
+    is_of_a_sweep = re.fullmatch(r"seed_\d+", run.name)
+    return f"{run.parent.name}_{run.name}" if is_of_a_sweep else run.name
+
+
 def _export(options: Any) -> None:
     from keras_agalite.export import export_policy
 
-    output = options.output or Path(f"{Path(options.preset).name}_{options.format}")
+    output = options.output or Path(f"{_name(options.preset)}_{options.format}")
     print(
         "written to",
         export_policy(options.preset, output, options.format, options.python),

@@ -9,6 +9,12 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+from keras_agalite.action_masks import (
+    ACTION_MASK,
+    allow_all,
+    mask_sizes,
+    random_actions,
+)
 from keras_agalite.environments import functional, make_vec
 
 PREVIOUS = ("previous_action", "previous_reward")
@@ -69,7 +75,8 @@ def rollout(
     `previous_reward` gets them, also from an environment that does not have them.
 
     Args:
-        policy: A `MemoryPolicy`, or None for actions that are drawn evenly.
+        policy: A `MemoryPolicy`, or None for actions that are drawn evenly (of those
+            that are legal, where observations have an `action_mask`).
         env: A gymnasium environment; a vector of environments that takes a list of
             seeds, plays as many episodes at a time and resets itself; or a name for
             `keras_agalite.environments.make`. An environment that is given stays
@@ -102,6 +109,11 @@ def rollout(
     for name, value in limits.items():
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}")
+    if not 0 <= seed <= 2**32 - episodes:
+        raise ValueError(
+            f"`seed` must be at least 0, and that of the last episode less than 2**32. "
+            f"Received: seed={seed!r}, episodes={episodes}"
+        )
     if environment_arguments and not isinstance(env, str):
         raise ValueError(
             "`environment_arguments` are those of an environment that is named. "
@@ -259,6 +271,8 @@ def _play(
             f"its environments, can be played instead. Received: env={vector!r}: "
             f"{error}"
         ) from error
+    spaces_of_one = vector.single_observation_space, vector.single_action_space
+    is_masked = mask_sizes(*spaces_of_one) is not None
     action = reward = None
     totals, lengths = np.zeros(number), np.zeros(number, int)
     successes: dict[int, bool] = {}
@@ -271,8 +285,10 @@ def _play(
         if not running.any() or (max_steps and lengths.max() >= max_steps):
             break
         if policy is None:
-            action = vector.action_space.sample()
+            action = _draw(vector, observation, rng if is_masked else None)
         else:
+            if is_masked:
+                observation = allow_all(observation, ~running)
             action, state = policy.act(
                 observation, state, deterministic=rng is None, seed=rng
             )
@@ -292,9 +308,18 @@ def _play(
     ]
 
 
+def _draw(vector: Any, observation: Any, rng: np.random.Generator | None) -> Any:
+    """Actions that are drawn evenly; with `rng` of those that are legal."""
+    if rng is None:
+        return vector.action_space.sample()
+    mask = np.asarray(observation[ACTION_MASK])
+    return random_actions(mask, vector.single_action_space, rng)
+
+
 def _check_actions(policy: Any, vector: Any) -> None:
     ours, theirs = policy.action_space, vector.single_action_space
-    fits = type(ours) is type(theirs) and spaces.flatdim(ours) == spaces.flatdim(theirs)
+    both_boxes = isinstance(ours, spaces.Box) and isinstance(theirs, spaces.Box)
+    fits = ours.shape == theirs.shape if both_boxes else ours == theirs
     if not fits:
         raise ValueError(
             f"`env` must take the policy's actions, {ours}. Received: an environment "

@@ -92,8 +92,8 @@ FAULTS = {
     ),
     "start_leaves_the_keys": Fault(
         "start",
-        "p_g, kept = p_g * kept, kept[..., None]",
-        "p_g, kept = p_g * kept, 1.0",
+        "keys, values = empty_at_start(carry, keep[0])",
+        "values = empty_at_start(carry, keep[0])[1]",
         f"{OPS}::test_matches_the_oracle",
     ),
     "start_leaves_a_cell_full": Fault(
@@ -116,8 +116,8 @@ FAULTS = {
     ),
     "masked_token_fades_the_keys": Fault(
         "mask",
-        "inputs[3], inputs[4] = inputs[3] * gate, inputs[4] * gate",
-        "inputs[3] = inputs[3] * gate",
+        "inputs = [ops.where(valid, x, 0.0) for x in inputs]",
+        "inputs[:4] = [ops.where(valid, x, 0.0) for x in inputs[:4]]",
         f"{OPS}::test_a_masked_token_is_as_if_it_were_not_there",
     ),
     "packed_weights_are_unpacked": Fault(

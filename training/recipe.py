@@ -6,6 +6,10 @@ of the zoo does import Keras.
 """
 
 import dataclasses
+import datetime
+import json
+import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,10 @@ from typing import Any
 # Name -> the backend it runs on.
 ENGINES = {"tf_agents": "tensorflow", "jax": "jax"}
 VECTORIZATION_MODES = ("sync", "async")
+# Seeds go to NumPy, to JAX and to environments; counts into arrays' shapes.
+MAX_SEED = 2**32 - 1
+MAX_COUNT = 2**31 - 1
+MAX_STEPS = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,7 @@ class Recipe:
     num_environments: int = 32
     vectorization_mode: str = "sync"
     worker_restarts: int = 3
+    worker_timeout: float = 600.0
     sequence_length: int = 64
     num_epochs: int = 4
     num_minibatches: int = 4
@@ -59,6 +68,7 @@ class Recipe:
     teacher_coefficient: float = 0.0
     teacher_share: float = 0.0
     anneal_teacher: bool = False
+    auxiliary_coefficient: float = 0.0
     max_gradient_norm: float = 0.5
 
     checkpoint_interval: int = 50_000
@@ -69,7 +79,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check_type(field.name, field.type)
-        is_name = self.name == Path(self.name).name  # the run's folder is called so
+        # The run's folder is called so.
+        is_name = self.name == Path(self.name).name and "\0" not in self.name
         self._check("name", is_name and self.name not in ("", ".."), "no path")
         one_of = {
             "engine": ENGINES,
@@ -81,18 +92,21 @@ class Recipe:
             "total_steps head_units num_environments sequence_length num_epochs "
             "num_minibatches learning_rate adam_epsilon clip_epsilon "
             "max_gradient_norm checkpoint_interval checkpoints_kept "
-            "evaluation_episodes"
+            "evaluation_episodes worker_timeout"
         )
         for key in positive.split():
             self._check(key, getattr(self, key) > 0, "greater than 0")
         not_negative = (
             "seed evaluation_seed entropy_coefficient value_coefficient "
-            "policy_coefficient teacher_coefficient worker_restarts"
+            "policy_coefficient teacher_coefficient auxiliary_coefficient "
+            "worker_restarts"
         )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
-        if self.teacher_coefficient or self.policy_coefficient != 1.0:
-            expected = '"jax" with a teacher or a policy_coefficient'
+        if self.is_taught or self.policy_coefficient != 1.0:
+            expected = (
+                '"jax" with a teacher, an auxiliary_coefficient or a policy_coefficient'
+            )
             self._check("engine", self.engine == "jax", expected)
         self._check(
             "teacher_share",
@@ -101,6 +115,8 @@ class Recipe:
         )
         for key in ("discount", "gae_lambda", "teacher_share"):
             self._check(key, 0 <= getattr(self, key) <= 1, "between 0 and 1")
+        for key, limit in self._limits().items():
+            self._check(key, getattr(self, key) <= limit, f"at most {limit}")
         self._check("sequence_length", self.sequence_length > 1, "greater than 1")
         self._check(
             "num_minibatches",
@@ -111,11 +127,24 @@ class Recipe:
     def _check_type(self, key: str, expected: Any) -> None:
         value = getattr(self, key)
         kind = dict if expected not in (str, int, float, bool) else expected
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            object.__setattr__(self, key, float(value))
-            return
+        if kind is float and type(value) is int and value.bit_length() < 1023:
+            value = float(value)
+            object.__setattr__(self, key, value)
         fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
         self._check(key, fits, {dict: "a table"}.get(kind, f"of type {kind.__name__}"))
+        if kind is float and key != "worker_timeout":  # which may wait for ever
+            self._check(key, math.isfinite(value), "finite")
+
+    def _limits(self) -> dict[str, int]:
+        """The greatest value of each whole number."""
+        steps = ("total_steps", "checkpoint_interval")
+        whole = [f.name for f in dataclasses.fields(self) if f.type is int]
+        return {
+            **{key: MAX_STEPS if key in steps else MAX_COUNT for key in whole},
+            "seed": MAX_SEED,
+            # Each episode has a seed of its own.
+            "evaluation_seed": MAX_SEED + 1 - self.evaluation_episodes,
+        }
 
     def _check(self, key: str, fits: bool, expected: str) -> None:
         if not fits:
@@ -127,13 +156,17 @@ class Recipe:
     def steps_per_iteration(self) -> int:
         return self.num_environments * self.sequence_length
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether a teacher is asked what to do, or what it knows."""
+        return self.teacher_coefficient > 0 or self.auxiliary_coefficient > 0
+
     def to_toml(self) -> str:
         """The recipe as TOML, every key written out."""
         plain, tables = [], []
         for key, value in dataclasses.asdict(self).items():
             if isinstance(value, dict):
-                lines = [f"{k} = {to_toml_value(v)}" for k, v in value.items()]
-                tables.append("\n".join([f"\n[{key}]", *lines]))
+                tables.append("\n".join([f"\n[{key}]", *_lines(value)]))
             else:
                 plain.append(f"{key} = {to_toml_value(value)}")
         return "\n".join([*plain, *tables]) + "\n"
@@ -145,14 +178,23 @@ def to_toml_value(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-            return f'"{escaped}"'
+            # JSON's escapes are TOML's, which asks for one more.
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case list() | tuple():
             return "[" + ", ".join(to_toml_value(v) for v in value) + "]"
         case dict():
-            items = ", ".join(f"{k} = {to_toml_value(v)}" for k, v in value.items())
-            return "{" + items + "}"
+            return "{" + ", ".join(_lines(value)) + "}"
+        case datetime.date() | datetime.time():
+            return value.isoformat()
     return repr(value)
+
+
+def _lines(table: dict[str, Any]) -> list[str]:
+    bare = re.compile(r"[A-Za-z0-9_-]+")
+    return [
+        f"{key if bare.fullmatch(key) else to_toml_value(key)} = {to_toml_value(value)}"
+        for key, value in table.items()
+    ]
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -199,7 +241,7 @@ def read_values(path: str | Path, overrides: list[str] | None = None) -> dict[st
     if not path.is_file():
         raise ValueError(f"Expected a recipe file. Received: {path}")
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"Expected TOML in {path}. Received: {error}") from error
     for text in overrides or []:
@@ -211,10 +253,11 @@ def _complete(values: dict[str, Any], policy: Any) -> dict[str, Any]:
     """What a policy of the zoo gives to a recipe, under what the recipe says."""
     from keras_agalite.zoo.specs import find_spec
 
-    if not isinstance(policy, str):
-        raise ValueError(f"`policy` must be of type str. Received: policy={policy!r}")
+    memory = values.get("memory", Recipe.memory)
+    for key, name in (("policy", policy), ("memory", memory)):
+        if not isinstance(name, str):
+            raise ValueError(f"`{key}` must be of type str. Received: {key}={name!r}")
     spec = find_spec(policy)
-    memory = values.get("memory", "agalite")
     keys = (
         "environment",
         "environment_arguments",

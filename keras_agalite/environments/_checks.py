@@ -1,4 +1,4 @@
-"""What our environments refuse: render modes they lack, and illegal actions."""
+"""What our environments refuse: numbers, render modes they lack, illegal actions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
+
+def check_num_envs(num_envs: int) -> None:
+    """Raises a ValueError unless the number of environments is positive."""
+    if num_envs < 1:
+        raise ValueError(f"`num_envs` must be at least 1. Received: {num_envs=}")
 
 
 def check_render_mode(render_mode: Any, modes: Sequence[str]) -> None:

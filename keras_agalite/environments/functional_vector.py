@@ -11,17 +11,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.environments._checks import check_render_mode
+from keras_agalite.environments._checks import check_num_envs, check_render_mode
 from keras_agalite.environments.functional.protocol import FunctionalEnv, check_limit
 from keras_agalite.environments.functional.registry import make_functional
 
 AUTORESET = getattr(gymnasium.vector, "AutoresetMode", None)
-
-
-def check_num_envs(num_envs: int) -> None:
-    """Raises a ValueError unless the number of environments is positive."""
-    if num_envs < 1:
-        raise ValueError(f"`num_envs` must be at least 1. Received: {num_envs=}")
 
 
 class FunctionalVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):

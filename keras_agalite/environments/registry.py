@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium
 
 from keras_agalite.environments import catalog
+from keras_agalite.environments._checks import check_num_envs
 from keras_agalite.environments.catalog import ENVIRONMENTS, MODULE, EnvironmentInfo
 
 
@@ -120,7 +121,6 @@ def make_vec(
         >>> envs = keras_agalite.environments.make_vec("tmaze_10", num_envs=4)
         >>> observations, info = envs.reset(seed=0)  # float32 of shape (4, 16)
     """
-    if num_envs < 1:
-        raise ValueError(f"`num_envs` must be at least 1. Received: {num_envs=}")
+    check_num_envs(num_envs)
     identifier, arguments = resolve(name)
     return gymnasium.make_vec(identifier, num_envs, **{**arguments, **kwargs})

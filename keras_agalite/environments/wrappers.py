@@ -12,11 +12,12 @@ class PreviousActionReward(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     The observation becomes a Dict with the keys `observation` (or the keys of an
     observation that is a Dict already), `previous_action` (one-hot for Discrete and
-    MultiDiscrete, the action itself for Box) and `previous_reward` (shape `(1,)`).
-    Both are zero at the start of an episode.
+    MultiDiscrete, the action itself for Box and MultiBinary) and `previous_reward`
+    (shape `(1,)`). Both are zero at the start of an episode.
 
     Args:
-        env: Environment with a Discrete, MultiDiscrete or Box action space.
+        env: Environment with a Discrete, MultiDiscrete, MultiBinary or Box action
+            space.
 
     Raises:
         ValueError: If the action space is none of these, or the observation is a Dict
@@ -31,10 +32,15 @@ class PreviousActionReward(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
-        kinds = (spaces.Discrete, spaces.MultiDiscrete, spaces.Box)
+        kinds = (
+            spaces.Discrete,
+            spaces.MultiDiscrete,
+            spaces.MultiBinary,
+            spaces.Box,
+        )
         if not isinstance(env.action_space, kinds):
             raise ValueError(
-                "Expected a Discrete, MultiDiscrete or Box action space. "
+                "Expected a Discrete, MultiDiscrete, MultiBinary or Box action space. "
                 f"Received: action_space={env.action_space}"
             )
         space = env.observation_space

@@ -77,11 +77,9 @@ def register_memory(cls: type[MemoryRNN]) -> type[MemoryRNN]:
     """
     if not isinstance(cls, type) or not issubclass(cls, MemoryRNN):
         raise ValueError(f"Expected a subclass of MemoryRNN. Received: cls={cls!r}")
-    missing = [
-        name
-        for name in ("short_name", "count_weights", "zoo_config")
-        if not hasattr(cls, name)
-    ]
+    needed = ("short_name", "count_weights", "zoo_config")
+    missing = [name for name in needed if not hasattr(cls, name)]
+    missing += sorted(getattr(cls, "__abstractmethods__", ()))
     if missing:
         raise ValueError(
             "Expected a memory with short_name, count_weights and zoo_config. "

@@ -52,10 +52,10 @@ class MemoryRNN(keras.layers.RNN):
         `(outputs, *state)`.
 
     Raises:
-        ValueError: If `go_backwards` is True, the input is not of rank 3, or the shape
-            of `start` or `mask`, the structure of `initial_state` or its batch size
-            does not fit; of a stateful memory, if the batch size is not that of the
-            state it keeps.
+        ValueError: If `go_backwards` is True, the input is not of rank 3 or has no time
+            step, or the shape of `start` or `mask`, the structure of `initial_state`
+            or its batch size does not fit; of a stateful memory, if the batch size is
+            not that of the state it keeps.
 
     Example:
 
@@ -260,6 +260,11 @@ class MemoryRNN(keras.layers.RNN):
 
     def _check_shapes(self, sequences: Any, state: Any, start: Any, mask: Any) -> None:
         check_flags("sequences", sequences, start=start, mask=mask)
+        if sequences.shape[1] == 0:
+            raise ValueError(
+                "`sequences` must have at least one time step. Received: "
+                f"sequences.shape={tuple(sequences.shape)}"
+            )
         if self.stateful:
             try:
                 check_batches(sequences=sequences, kept_state=self.states)

@@ -3,6 +3,7 @@
 from keras_agalite.models.action_heads import ActionHead as ActionHead
 from keras_agalite.models.action_heads import BoxHead as BoxHead
 from keras_agalite.models.action_heads import DiscreteHead as DiscreteHead
+from keras_agalite.models.action_heads import MultiBinaryHead as MultiBinaryHead
 from keras_agalite.models.action_heads import MultiDiscreteHead as MultiDiscreteHead
 from keras_agalite.models.encoders import ConvEncoder as ConvEncoder
 from keras_agalite.models.encoders import Encoder as Encoder

@@ -15,7 +15,7 @@ def compile_step(policy: Any) -> Callable[[Any, Any, Any], Any]:
     Returns:
         A function of NumPy observations `(batch, ...)`, a state and NumPy starts
         `(batch,)`. It returns the parameters of the action distribution `(batch,
-        num_parameters)` and values `(batch,)` as NumPy arrays, and the new state in
+        num_action_params)` and values `(batch,)` as NumPy arrays, and the new state in
         the backend's tensors. Weights are read anew at each call.
     """
 
@@ -51,10 +51,21 @@ def _jax(policy: Any, step: Any) -> Any:
 
 
 def _tensorflow(policy: Any, step: Any) -> Any:
+    """A graph for each batch size, made when it is first seen, in about a second."""
     import tensorflow as tf
 
-    # Each batch size is compiled when it is first seen, in about a second.
-    return tf.function(step, autograph=False, reduce_retracing=True, jit_compile=True)
+    graphs: dict[Any, Any] = {}
+
+    def compiled(*inputs: Any) -> Any:
+        inputs = tree.map_structure(tf.convert_to_tensor, inputs)
+        key = tuple((tuple(x.shape), x.dtype) for x in tree.flatten(inputs))
+        if key not in graphs:
+            # One function for all sizes would warn that it is traced too often.
+            function = tf.function(step, autograph=False, jit_compile=True)
+            graphs[key] = function.get_concrete_function(*inputs)
+        return graphs[key](*inputs)
+
+    return compiled
 
 
 def _torch(policy: Any, step: Any) -> Any:
@@ -92,6 +103,10 @@ def _torch(policy: Any, step: Any) -> Any:
                     graphs[key] = torch.jit.trace(
                         run, (weights, flat), check_trace=False
                     )
+                    # The first two runs of a graph are slow: they are profiled, and
+                    # then compiled.
+                    for _ in range(2):
+                        graphs[key](weights, flat)
             result = graphs[key](weights, flat)
         split = len(result) - len(tree.flatten(inputs[1]))
         state = tree.pack_sequence_as(inputs[1], list(result[split:]))

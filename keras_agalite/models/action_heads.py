@@ -18,6 +18,9 @@ from keras_agalite.layers.initializers import Zeros
 from keras_agalite.models.dense import count_mlp, mlp
 from keras_agalite.models.spaces import space_from_config, space_to_config
 
+# Far below any logit, and without the NaN that -inf gives in an entropy.
+IMPOSSIBLE = -1e9
+
 
 class ActionHead(keras.layers.Layer, abc.ABC):
     """Base of the action heads: one hidden layer, then the distribution's parameters.
@@ -39,8 +42,8 @@ class ActionHead(keras.layers.Layer, abc.ABC):
 
     Attributes:
         num_action_params: Parameters of the distribution of one action.
-        noise: Distribution of the noise that `sample` takes: `"gumbel"` or `"normal"`,
-            as NumPy and JAX name it.
+        noise: Distribution of the noise that `sample` takes: `"gumbel"`, `"logistic"`
+            or `"normal"`, as NumPy and JAX name it.
         noise_size: Number of draws for one action.
     """
 
@@ -159,6 +162,20 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         }
 
 
+def mask_logits(logits: Any, mask: Any) -> Any:
+    """Makes actions impossible, with finite logits and gradients.
+
+    Args:
+        logits: Tensor of shape `(..., n)`.
+        mask: Tensor of shape `(..., n)`, zero where an action is not legal.
+
+    Returns:
+        The logits, and -1e9 where an action is not legal: it is never drawn, and gives
+        nothing to an entropy or a divergence.
+    """
+    return ops.where(ops.cast(mask, "bool"), logits, IMPOSSIBLE)
+
+
 def to_space(space: gymnasium.Space[Any] | dict[str, Any]) -> gymnasium.Space[Any]:
     """A space, from itself or from its description in a configuration."""
     return space_from_config(space) if isinstance(space, dict) else space
@@ -169,7 +186,7 @@ class MultiDiscreteHead(ActionHead):
     """Independent categories, the logits of all of them side by side.
 
     Args:
-        action_space: A `MultiDiscrete` space of one axis that begins at 0.
+        action_space: A `MultiDiscrete` space of one axis.
         units: Width of the hidden layer.
         activation: Activation of the hidden layer.
 
@@ -200,37 +217,43 @@ class MultiDiscreteHead(ActionHead):
         **kwargs: Any,
     ) -> None:
         action_space = to_space(action_space)
-        self.sizes = self._sizes(action_space)
+        self.sizes, self.starts = self._categories(action_space)
         super().__init__(action_space, sum(self.sizes), units, activation, **kwargs)
         self.splits = [int(i) for i in np.cumsum(self.sizes)[:-1]]
 
     @staticmethod
-    def _sizes(action_space: Any) -> list[int]:
+    def _categories(action_space: Any) -> tuple[list[int], list[int]]:
+        """How many categories each action has, and the first of them."""
         if (
             not isinstance(action_space, spaces.MultiDiscrete)
             or action_space.nvec.ndim != 1
-            or action_space.start.any()
         ):
             raise ValueError(
-                "Expected a MultiDiscrete action space of one axis, from 0. "
+                "Expected a MultiDiscrete action space of one axis. "
                 f"Received: action_space={action_space}"
             )
-        return [int(n) for n in action_space.nvec]
+        return action_space.nvec.tolist(), action_space.start.tolist()
 
     @classmethod
     def count_weights(
         cls, features: int, action_space: Any, units: int, activation: str
     ) -> int:
-        return count_mlp(features, units, sum(cls._sizes(action_space)))
+        sizes, _ = cls._categories(action_space)
+        return count_mlp(features, units, sum(sizes))
 
     def sample(self, action_params: Any, noise: Any) -> Any:
         # The Gumbel-max trick draws from softmax(action_params).
         parts = self._parts(action_params + noise)
-        return ops.stack([ops.argmax(part, axis=-1) for part in parts], axis=-1)
+        return self._actions([ops.argmax(part, axis=-1) for part in parts], ops.stack)
 
     def mode(self, action_params: Any) -> Any:
         parts = [_first_largest(part) for part in self._parts(action_params)]
-        return ops.cast(ops.stack(parts, axis=-1), "int64")
+        return ops.cast(self._actions(parts, ops.stack), "int64")
+
+    def _actions(self, categories: list[Any], stack: Any) -> Any:
+        """Actions of categories that are counted from 0."""
+        numbers = zip(categories, self.starts, strict=True)
+        return stack([part + start for part, start in numbers], axis=-1)
 
     def numpy_sample(
         self, action_params: np.ndarray, rng: np.random.Generator
@@ -238,8 +261,10 @@ class MultiDiscreteHead(ActionHead):
         return self.numpy_mode(action_params + rng.gumbel(size=action_params.shape))
 
     def numpy_mode(self, action_params: np.ndarray) -> np.ndarray:
+        space: Any = self.action_space
         parts = np.split(action_params, self.splits, axis=-1)
-        return np.stack([part.argmax(-1) for part in parts], axis=-1)
+        actions = self._actions([part.argmax(-1) for part in parts], np.stack)
+        return actions.astype(space.dtype)
 
     def _parts(self, action_params: Any) -> list[Any]:
         ends = np.cumsum(self.sizes)
@@ -254,8 +279,10 @@ class MultiDiscreteHead(ActionHead):
     def log_prob(self, action_params: Any, actions: Any) -> Any:
         actions = ops.cast(actions, "int32")
         return sum(
-            ops.take_along_axis(part, actions[..., i : i + 1], axis=-1)[..., 0]
-            for i, part in enumerate(self._log_softmaxes(action_params))
+            ops.take_along_axis(part, actions[..., i : i + 1] - start, axis=-1)[..., 0]
+            for i, (part, start) in enumerate(
+                zip(self._log_softmaxes(action_params), self.starts, strict=True)
+            )
         )
 
     def entropy(self, action_params: Any) -> Any:
@@ -291,37 +318,20 @@ class DiscreteHead(MultiDiscreteHead):
     array([0])
     """
 
-    def __init__(
-        self,
-        action_space: Any,
-        units: int = 128,
-        activation: str = "tanh",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(action_space, units, activation, **kwargs)
-        space: Any = self.action_space
-        self.start = int(space.start)
-
     @staticmethod
-    def _sizes(action_space: Any) -> list[int]:
+    def _categories(action_space: Any) -> tuple[list[int], list[int]]:
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(
                 "Expected a Discrete action space. Received: "
                 f"action_space={action_space}"
             )
-        return [int(action_space.n)]
+        return [int(action_space.n)], [int(action_space.start)]
 
-    def sample(self, action_params: Any, noise: Any) -> Any:
-        return super().sample(action_params, noise)[..., 0] + self.start
-
-    def mode(self, action_params: Any) -> Any:
-        return super().mode(action_params)[..., 0] + self.start
-
-    def numpy_mode(self, action_params: np.ndarray) -> np.ndarray:
-        return super().numpy_mode(action_params)[..., 0] + self.start
+    def _actions(self, categories: list[Any], stack: Any) -> Any:
+        return super()._actions(categories, stack)[..., 0]
 
     def log_prob(self, action_params: Any, actions: Any) -> Any:
-        return super().log_prob(action_params, actions[..., None] - self.start)
+        return super().log_prob(action_params, actions[..., None])
 
 
 def _first_largest(x: Any) -> Any:
@@ -329,6 +339,87 @@ def _first_largest(x: Any) -> Any:
     size = x.shape[-1]
     index = ops.where(x >= ops.max(x, axis=-1, keepdims=True), ops.arange(size), size)
     return ops.min(index, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class MultiBinaryHead(ActionHead):
+    """Independent yes-or-no choices: a Bernoulli distribution for each.
+
+    Args:
+        action_space: A `MultiBinary` space.
+        units: Width of the hidden layer.
+        activation: Activation of the hidden layer.
+
+    Call arguments:
+        features: Tensor of shape `(..., size)`.
+
+    Returns:
+        Logits of a yes, of shape `(..., prod(action_space.shape))`, float32.
+
+    Raises:
+        ValueError: If the space is another one.
+
+    Example:
+
+    >>> head = MultiBinaryHead(gymnasium.spaces.MultiBinary(3))
+    >>> head(keras.ops.zeros((1, 8))).shape
+    (1, 3)
+    """
+
+    noise = "logistic"
+
+    def __init__(
+        self,
+        action_space: Any,
+        units: int = 128,
+        activation: str = "tanh",
+        **kwargs: Any,
+    ) -> None:
+        action_space = to_space(action_space)
+        size = self._size(action_space)
+        super().__init__(action_space, size, units, activation, **kwargs)
+
+    @staticmethod
+    def _size(action_space: Any) -> int:
+        if not isinstance(action_space, spaces.MultiBinary):
+            raise ValueError(
+                "Expected a MultiBinary action space. Received: "
+                f"action_space={action_space}"
+            )
+        return math.prod(action_space.shape)
+
+    @classmethod
+    def count_weights(
+        cls, features: int, action_space: Any, units: int, activation: str
+    ) -> int:
+        return count_mlp(features, units, cls._size(action_space))
+
+    def sample(self, action_params: Any, noise: Any) -> Any:
+        # Logistic noise is above -x with the probability sigmoid(x).
+        return self.mode(action_params + noise)
+
+    def mode(self, action_params: Any) -> Any:
+        space: Any = self.action_space
+        batch: Any = ops.shape(action_params)[:-1]
+        return ops.cast(ops.reshape(action_params, (*batch, *space.shape)) > 0, "int8")
+
+    def numpy_sample(
+        self, action_params: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        return self.numpy_mode(action_params + rng.logistic(size=action_params.shape))
+
+    def numpy_mode(self, action_params: np.ndarray) -> np.ndarray:
+        space: Any = self.action_space
+        return (action_params > 0).reshape(-1, *space.shape).astype(np.int8)
+
+    def log_prob(self, action_params: Any, actions: Any) -> Any:
+        x = ops.convert_to_tensor(action_params)
+        actions = ops.reshape(ops.cast(actions, x.dtype), ops.shape(x))
+        return ops.sum(actions * x - ops.softplus(x), axis=-1)
+
+    def entropy(self, action_params: Any) -> Any:
+        x = ops.convert_to_tensor(action_params)
+        return ops.sum(ops.softplus(x) - x * ops.sigmoid(x), axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -449,23 +540,38 @@ class BoxHead(ActionHead):
 
 def head_class(
     action_space: gymnasium.Space[Any],
-) -> type[MultiDiscreteHead] | type[BoxHead]:
+) -> type[MultiDiscreteHead] | type[MultiBinaryHead] | type[BoxHead]:
     """The class of the head for an action space.
 
     Raises:
-        ValueError: If the space is not Discrete, MultiDiscrete (of one axis, from 0)
-            or a Box of floats.
+        ValueError: If the space is not Discrete, MultiDiscrete (of one axis),
+            MultiBinary or a Box of floats; with what to use instead.
     """
     match action_space:
         case spaces.Discrete():
             return DiscreteHead
-        case spaces.MultiDiscrete() if (
-            action_space.nvec.ndim == 1 and not action_space.start.any()
-        ):
+        case spaces.MultiDiscrete() if action_space.nvec.ndim == 1:
             return MultiDiscreteHead
+        case spaces.MultiDiscrete():
+            advice = "; MultiDiscrete(nvec.ravel()), with a wrapper that reshapes"
+        case spaces.MultiBinary():
+            return MultiBinaryHead
         case spaces.Box() if np.issubdtype(action_space.dtype, np.floating):
             return BoxHead
+        case spaces.Box():
+            advice = (
+                "; integers are the categories of a MultiDiscrete, or the floats of a "
+                "Box that a wrapper rounds"
+            )
+        case spaces.Dict() | spaces.Tuple():
+            advice = (
+                "; categories fit into one MultiDiscrete, numbers into one Box, which "
+                "a wrapper (gymnasium.wrappers.TransformAction) takes apart"
+            )
+        case _:
+            advice = ""
     raise ValueError(
-        "Expected an action space that is Discrete, MultiDiscrete (of one axis, from "
-        f"0) or a Box of floats. Received: action_space={action_space}"
+        "Expected an action space that is Discrete, MultiDiscrete (of one axis), "
+        "MultiBinary or a Box of floats. Received: "
+        f"action_space={action_space}{advice}"
     )

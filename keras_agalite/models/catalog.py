@@ -10,6 +10,7 @@ from keras_agalite.models.action_heads import (
     ActionHead,
     BoxHead,
     DiscreteHead,
+    MultiBinaryHead,
     MultiDiscreteHead,
 )
 from keras_agalite.models.encoders import (
@@ -24,7 +25,12 @@ from keras_agalite.models.encoders import (
 ENCODERS: dict[str, type[Encoder]] = {
     cls.short_name: cls for cls in (MLPEncoder, GridEncoder, ConvEncoder, ResNetEncoder)
 }
-ACTION_HEADS: list[type[ActionHead]] = [DiscreteHead, MultiDiscreteHead, BoxHead]
+ACTION_HEADS: list[type[ActionHead]] = [
+    DiscreteHead,
+    MultiDiscreteHead,
+    MultiBinaryHead,
+    BoxHead,
+]
 
 
 def encoder_class(short_name: str) -> type[Encoder]:

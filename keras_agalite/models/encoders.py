@@ -7,20 +7,29 @@ from typing import Any
 
 import gymnasium
 import keras
+import numpy as np
 from keras import ops
 
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
 from keras_agalite.models.dense import dense
 from keras_agalite.models.spaces import (
+    Keys,
+    feature_parts,
     feature_size,
+    has_channels_first,
+    image_range,
+    image_shape,
     is_image,
-    leaves,
+    pick,
     space_from_config,
     space_to_config,
     to_features,
 )
 from keras_agalite.ops._backend import convolution
+
+# Of `ConvEncoder`: filters, size and strides.
+_CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 
 
 class Encoder(keras.layers.Layer, abc.ABC):
@@ -29,7 +38,8 @@ class Encoder(keras.layers.Layer, abc.ABC):
     An encoder knows its observation space, so a policy can be built, saved and
     tried without an environment. Discrete parts become one-hot vectors, uint8 parts
     are divided by 255, and the parts of a Dict are concatenated in the order of
-    their sorted names.
+    their sorted names, those of a Tuple in theirs. An action mask (the part
+    `action_mask` of a Dict) is left out: the policy reads it.
 
     A subclass calls this constructor, sets `output_size` to `count_features(...)` and
     builds its weights in `build`. With a `short_name` and `count_weights`,
@@ -37,10 +47,11 @@ class Encoder(keras.layers.Layer, abc.ABC):
 
     Args:
         observation_space: A gymnasium space: Box, Discrete, MultiBinary,
-            MultiDiscrete, or a Dict of them.
+            MultiDiscrete, or a Dict or Tuple of them.
 
     Call arguments:
-        observation: Tensor of shape `(n, *space.shape)`, or a dict of them.
+        observation: Tensor of shape `(n, *space.shape)`, or a dict or tuple of
+            them.
 
     Returns:
         Tensor of shape `(n, output_size)`.
@@ -50,6 +61,7 @@ class Encoder(keras.layers.Layer, abc.ABC):
 
     Attributes:
         short_name: Name in recipes.
+        parts: List of `(path, space)`, the parts that become features.
         output_size: Width of the features.
     """
 
@@ -63,7 +75,7 @@ class Encoder(keras.layers.Layer, abc.ABC):
         if isinstance(observation_space, dict):
             observation_space = space_from_config(observation_space)
         self.observation_space = observation_space
-        self.parts = list(leaves(observation_space))
+        self.parts = feature_parts(observation_space)
         self.output_size = 0
 
     @classmethod
@@ -84,25 +96,23 @@ class Encoder(keras.layers.Layer, abc.ABC):
             ValueError: If there is no such encoder.
         """
 
-    def features(self, observation: Any, skip_images: bool = False) -> Any:
-        """All parts (all but images) as one tensor `(n, size)`, or None."""
+    def features(self, observation: Any, skip: Keys | None = None) -> Any:
+        """All parts as one tensor `(n, size)`; None if none is left.
+
+        Args:
+            observation: As in a call.
+            skip: Keys of a part to leave out.
+        """
         features = [
             to_features(space, pick(observation, path), self.compute_dtype)
             for path, space in self.parts
-            if not (skip_images and is_image(space))
+            if path != skip
         ]
         return ops.concatenate(features, axis=-1) if features else None
 
     def get_config(self) -> dict[str, Any]:
         space = space_to_config(self.observation_space)
         return {**super().get_config(), "observation_space": space}
-
-
-def pick(observation: Any, path: tuple[str, ...]) -> Any:
-    """The part of a nested observation at a path of keys."""
-    for name in path:
-        observation = observation[name]
-    return observation
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -113,12 +123,13 @@ class MLPEncoder(Encoder):
 
     Args:
         observation_space: A gymnasium space: Box, Discrete, MultiBinary,
-            MultiDiscrete, or a Dict of them.
+            MultiDiscrete, or a Dict or Tuple of them.
         units: Widths of the layers.
         activation: Activation of the layers.
 
     Call arguments:
-        observation: Tensor of shape `(n, *space.shape)`, or a dict of them.
+        observation: Tensor of shape `(n, *space.shape)`, or a dict or tuple of
+            them.
 
     Returns:
         Tensor of shape `(n, units[-1])`, or `(n, size of the observation)` with
@@ -186,7 +197,7 @@ class MLPEncoder(Encoder):
 
 
 def _size(observation_space: Any) -> int:
-    return sum(feature_size(space) for _, space in leaves(observation_space))
+    return sum(feature_size(space) for _, space in feature_parts(observation_space))
 
 
 class ImageEncoder(Encoder, abc.ABC):
@@ -195,13 +206,21 @@ class ImageEncoder(Encoder, abc.ABC):
     The image goes through `trunk` and a dense layer; the features of the other
     parts (a previous action, a previous reward) are appended.
 
+    An image is a Box of three axes. Where the first is the shortest it holds the
+    channels, and is moved to the end. Bytes (uint8) are divided by 255. Floats are
+    brought from the bounds of their space to 0..1; those of a space within -1..1,
+    or without bounds, are taken as they are. Beside an image of bytes, floats of
+    three axes are an ordinary part.
+
     Args:
-        observation_space: A gymnasium space that is, or holds, exactly one uint8 Box
-            of shape `(height, width, channels)`.
+        observation_space: A gymnasium space that is, or holds, exactly one image.
         units: Width of the dense layer after the trunk.
 
+    Attributes:
+        takes_floats: Whether images may be floats.
+
     Call arguments:
-        observation: Tensor of shape `(n, height, width, channels)`, or a dict of
+        observation: Tensor of shape `(n, *space.shape)`, or a dict or tuple of
             tensors.
 
     Returns:
@@ -211,6 +230,8 @@ class ImageEncoder(Encoder, abc.ABC):
         ValueError: If the space does not hold exactly one image, or one that is too
             small.
     """
+
+    takes_floats = True
 
     def __init__(
         self,
@@ -222,22 +243,28 @@ class ImageEncoder(Encoder, abc.ABC):
         super().__init__(observation_space, **kwargs)
         self.units = units
         self.image_path, self.image_space = self._image(self.observation_space)
+        self.low, self.high = image_range(self.image_space)
         _, trunk = self._count_trunk(self.observation_space, **trunk_config or {})
         self.flat_size = math.prod(trunk)
         self.output_size = self.count_features(self.observation_space, units)
         self.output_layer = dense(units, "relu", self.dtype_policy)
 
     @classmethod
-    def _image(cls, observation_space: Any) -> tuple[tuple[str, ...], Any]:
-        images = [part for part in leaves(observation_space) if is_image(part[1])]
+    def _image(cls, observation_space: Any) -> tuple[Keys, Any]:
+        images = [
+            part for part in feature_parts(observation_space) if is_image(part[1])
+        ]
+        of_bytes = [part for part in images if part[1].dtype == np.uint8]
+        if of_bytes or not cls.takes_floats:
+            images = of_bytes
         if len(images) != 1:
+            dtypes = "uint8 or floats" if cls.takes_floats else "uint8"
             raise ValueError(
-                f"{cls.__name__} expects exactly one uint8 image of shape "
-                "(height, width, channels) in the observation space. Received: "
-                f"observation_space={observation_space}"
+                f"{cls.__name__} expects exactly one image, a Box of {dtypes} of shape "
+                "(height, width, channels) or (channels, height, width), in the "
+                f"observation space. Received: observation_space={observation_space}"
             )
-        path, space = images[0]
-        return path, space
+        return images[0]
 
     @classmethod
     def _count_trunk(
@@ -245,7 +272,7 @@ class ImageEncoder(Encoder, abc.ABC):
     ) -> tuple[int, tuple[int, ...]]:
         _, image = cls._image(observation_space)
         try:
-            return cls.count_trunk(image.shape, **config)
+            return cls.count_trunk(image_shape(image), **config)
         except ValueError as error:
             raise ValueError(
                 f"{cls.__name__} {error}. Received: "
@@ -265,10 +292,8 @@ class ImageEncoder(Encoder, abc.ABC):
 
     @classmethod
     def count_features(cls, observation_space: Any, units: int, **config: Any) -> int:
-        parts = [space for _, space in leaves(observation_space)]
-        return units + sum(
-            feature_size(space) for space in parts if not is_image(space)
-        )
+        _, image = cls._image(observation_space)
+        return units + _size(observation_space) - feature_size(image)
 
     @classmethod
     def count_weights(cls, observation_space: Any, units: int, **config: Any) -> int:
@@ -277,24 +302,31 @@ class ImageEncoder(Encoder, abc.ABC):
 
     @abc.abstractmethod
     def trunk(self, image: Any) -> Any:
-        """Features `(n, height, width, channels)` of uint8 images, of any size."""
+        """Features `(n, height, width, channels)` of images of the same axes."""
 
     def build_trunk(self, image_shape: tuple[Any, ...]) -> None:
         """Builds the layers of the trunk for images `(None, height, width, ...)`."""
 
     def build(self, observation_shape: Any = None) -> None:
-        self.build_trunk((None, *self.image_space.shape))
+        self.build_trunk((None, *image_shape(self.image_space)))
         self.output_layer.build((None, self.flat_size))
 
     def call(self, observation: Any) -> Any:
-        x = self.trunk(pick(observation, self.image_path))
+        image = pick(observation, self.image_path)
+        if has_channels_first(self.image_space):
+            image = ops.transpose(image, (0, 2, 3, 1))
+        x = self.trunk(image)
         x = self.output_layer(ops.reshape(x, (-1, self.flat_size)))
-        others = self.features(observation, skip_images=True)
+        others = self.features(observation, skip=self.image_path)
         return x if others is None else ops.concatenate([x, others], axis=-1)
 
     def scale(self, image: Any) -> Any:
         """Brightnesses from 0 to 1, in the compute dtype."""
-        return ops.cast(image, self.compute_dtype) / 255.0
+        image = ops.cast(image, self.compute_dtype)
+        if self.low:
+            image = image - self.low
+        size = self.high - self.low
+        return image if size == 1.0 else image / size
 
     def conv(self, filters: int, size: int, strides: int = 1, **kwargs: Any) -> Any:
         """A convolution as the encoders use it, with an orthogonal kernel."""
@@ -328,7 +360,7 @@ class GridEncoder(ImageEncoder):
         units: Width of the dense layer.
 
     Call arguments:
-        observation: Tensor of shape `(n, height, width, channels)`, or a dict of
+        observation: Tensor of shape `(n, *space.shape)`, or a dict or tuple of
             tensors.
 
     Returns:
@@ -347,6 +379,7 @@ class GridEncoder(ImageEncoder):
     """
 
     short_name = "grid"
+    takes_floats = False
 
     def __init__(
         self,
@@ -385,15 +418,16 @@ class ConvEncoder(ImageEncoder):
     """Three convolutions: 32, 64 and 64 filters, 8/4, 4/2 and 3/1.
 
     Mnih et al., "Human-level control through deep reinforcement learning", Nature
-    2015; also the paper's encoder for Mystery Path. The smallest image is 36 x 36.
+    2015; also the paper's encoder for Mystery Keys. The smallest image is 36 x 36.
 
     Args:
-        observation_space: A gymnasium space that is, or holds, exactly one uint8 Box
-            of shape `(height, width, channels)`.
+        observation_space: A gymnasium space that is, or holds, exactly one image: a
+            Box of uint8 or floats, of shape `(height, width, channels)` or, where the
+            first axis is the shortest, `(channels, height, width)`.
         units: Width of the dense layer after the convolutions.
 
     Call arguments:
-        observation: Tensor of shape `(n, height, width, channels)`, or a dict of
+        observation: Tensor of shape `(n, *space.shape)`, or a dict or tuple of
             tensors.
 
     Returns:
@@ -446,10 +480,6 @@ class ConvEncoder(ImageEncoder):
         return x
 
 
-# Filters, size and strides.
-_CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-
-
 @keras.saving.register_keras_serializable(package="keras_agalite")
 class ResNetEncoder(ImageEncoder):
     """The residual network of IMPALA: sections of pooling and two residual blocks.
@@ -458,13 +488,14 @@ class ResNetEncoder(ImageEncoder):
     Actor-Learner Architectures", ICML 2018, figure 3.
 
     Args:
-        observation_space: A gymnasium space that is, or holds, exactly one uint8 Box
-            of shape `(height, width, channels)`.
+        observation_space: A gymnasium space that is, or holds, exactly one image: a
+            Box of uint8 or floats, of shape `(height, width, channels)` or, where the
+            first axis is the shortest, `(channels, height, width)`.
         units: Width of the dense layer after the convolutions.
         filters: Filters of each section.
 
     Call arguments:
-        observation: Tensor of shape `(n, height, width, channels)`, or a dict of
+        observation: Tensor of shape `(n, *space.shape)`, or a dict or tuple of
             tensors.
 
     Returns:

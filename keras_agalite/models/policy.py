@@ -1,6 +1,7 @@
 """MemoryPolicy: an encoder, a memory and heads behind one interface."""
 
 import copy
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
@@ -10,13 +11,17 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_agalite.action_masks import ACTION_MASK, has_action, mask_sizes
 from keras_agalite.layers import MemoryRNN
 from keras_agalite.models.acting import compile_step
-from keras_agalite.models.action_heads import ActionHead, head_class
+from keras_agalite.models.action_heads import ActionHead, head_class, mask_logits
 from keras_agalite.models.dense import mlp
-from keras_agalite.models.encoders import Encoder, pick
+from keras_agalite.models.encoders import Encoder
 from keras_agalite.models.spaces import (
+    Keys,
     leaves,
+    map_leaves,
+    pick,
     space_from_config,
     space_to_config,
     to_array,
@@ -28,8 +33,9 @@ class PolicyOutput(NamedTuple):
 
     Attributes:
         logits: Parameters of the action distribution, `(batch, time,
-            num_action_params)`, float32: logits for Discrete and MultiDiscrete, mean
-            and log-deviation for Box.
+            num_action_params)`, float32: logits for Discrete, MultiDiscrete and
+            MultiBinary (-1e9 for an action that is not legal), mean and log-deviation
+            for Box.
         value: Value estimate, `(batch, time)`, float32.
     """
 
@@ -45,6 +51,11 @@ class _ClassProperty:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self.function(owner)
+
+
+def _name(path: Keys) -> str:
+    """The name of a part of an observation in messages."""
+    return "/".join(map(str, path))
 
 
 def _supervised(name: str) -> Callable[..., NoReturn]:
@@ -70,21 +81,30 @@ class MemoryPolicy(keras.Model):
     where an episode begins; the state is float32 under every mixed-precision
     policy.
 
+    Where the observation is a Dict with the key `action_mask`, actions whose flag is
+    zero are impossible: they are never chosen, and the distribution is that of the
+    others. A mask is for Discrete and MultiDiscrete actions (their flags one after
+    another), a `MultiBinary` space or a Box from 0 to 1 of one axis. The encoder does
+    not see it.
+
     Args:
         encoder: An `Encoder`, which knows the observation space.
         memory: A `MemoryRNN` such as `AGaLiTe`. The policy uses this layer, no copy:
             from then on the layer returns sequences and states.
-        action_space: Gymnasium space: Discrete, MultiDiscrete or Box.
+        action_space: Gymnasium space: Discrete, MultiDiscrete, MultiBinary or a Box of
+            floats.
         head_units: Width of the hidden layer of the actor and of the critic.
         head_activation: Activation of these layers.
         actor: An `ActionHead` for the action space. If None, the policy makes the one
-            that fits the space: `DiscreteHead`, `MultiDiscreteHead` or `BoxHead`.
+            that fits the space: `DiscreteHead`, `MultiDiscreteHead`,
+            `MultiBinaryHead` or `BoxHead`.
 
     Attributes:
         presets: Names of the released policies, for `from_preset`.
 
     Call arguments:
-        observations: Tensor of shape `(batch, time, ...)`, or a dict of them.
+        observations: Tensor of shape `(batch, time, ...)`, or a dict or tuple of
+            them.
         state: State from the last call; the empty memory if None.
         start: Optional boolean tensor of shape `(batch, time)`: the observation is
             the first of an episode.
@@ -93,8 +113,8 @@ class MemoryPolicy(keras.Model):
         `(out, state)` with `out.logits` and `out.value`, differentiable.
 
     Raises:
-        ValueError: If a part is of the wrong kind, or an input of the wrong
-            structure or shape.
+        ValueError: If a part is of the wrong kind, a space is not supported, or an
+            input is of the wrong structure or shape.
         NotImplementedError: From `fit` and the other methods of `keras.Model` for
             supervised learning.
 
@@ -147,12 +167,18 @@ class MemoryPolicy(keras.Model):
         self.actor = actor or head_class(action_space)(
             action_space, head_units, head_activation, dtype=dtype, name="actor"
         )
+        self.mask_sizes = mask_sizes(encoder.observation_space, action_space)
+        if self.mask_sizes and sum(self.mask_sizes) != self.actor.num_action_params:
+            raise ValueError(
+                "An observation with an `action_mask` needs an action head whose "
+                f"parameters are {sum(self.mask_sizes)} logits. Received: actor="
+                f"{self.actor!r} with {self.actor.num_action_params} parameters"
+            )
         self.critic_hidden, self.critic_output = mlp(
             head_units, head_activation, 1, dtype
         )
         self._build()
         self._step: Any = None
-        self._rng = np.random.default_rng()
 
     def _build(self) -> None:
         if not self.encoder.built:
@@ -214,6 +240,36 @@ class MemoryPolicy(keras.Model):
         start: Any = None,
         training: bool = False,
     ) -> tuple[PolicyOutput, list[Any]]:
+        features, state = self.remember(observations, state, start, training)
+        return self.decide(features, observations), state
+
+    def remember(
+        self,
+        observations: Any,
+        state: Any = None,
+        start: Any = None,
+        training: bool = False,
+    ) -> tuple[Any, list[Any]]:
+        """The first half of a call: the encoder and the memory.
+
+        Args:
+            observations: As in a call.
+            state: As in a call.
+            start: As in a call.
+            training: As in a call.
+
+        Returns:
+            `(features, state)`: the memory's output, of shape `(batch, time, size)`,
+            which `decide` takes, and the new state.
+
+        Raises:
+            ValueError: If an input is of the wrong structure or shape.
+
+        Example:
+
+        >>> features, state = policy.remember(observations)
+        >>> out = policy.decide(features, observations)
+        """
         batch, length = self._check_observations(observations)
         flat = tree.map_structure(
             lambda x: ops.reshape(x, (-1, *x.shape[2:])), observations
@@ -224,11 +280,23 @@ class MemoryPolicy(keras.Model):
         features, *state = self.memory(
             features, initial_state=state, start=start, training=training
         )
+        return features, state
+
+    def decide(self, features: Any, observations: Any) -> PolicyOutput:
+        """The second half of a call: actor and critic on the memory's output.
+
+        Args:
+            features: Tensor of shape `(batch, time, size)`, from `remember`.
+            observations: As in a call; only their `action_mask` is read, if any.
+
+        Returns:
+            `PolicyOutput`, as of a call.
+        """
+        logits = self.actor(features)
+        if self.mask_sizes:
+            logits = mask_logits(logits, observations[ACTION_MASK])
         value = self.critic_output(self.critic_hidden(features))
-        out = PolicyOutput(
-            self.actor(features), ops.cast(ops.squeeze(value, -1), "float32")
-        )
-        return out, state
+        return PolicyOutput(logits, ops.cast(ops.squeeze(value, -1), "float32"))
 
     def act(
         self,
@@ -244,14 +312,16 @@ class MemoryPolicy(keras.Model):
         the same actions.
 
         Args:
-            observation: NumPy array of shape `(batch, ...)`, or a dict of them.
+            observation: NumPy array of shape `(batch, ...)`, or a dict or tuple of
+                them.
             state: State from `initial_state` or from the last call, which stays
                 valid; the empty memory if None.
             start: Optional booleans of shape `(batch,)`: the observation is the
                 first of an episode.
             deterministic: Take the most likely action instead of drawing one.
             seed: An int or a `numpy.random.Generator`. In a loop pass a Generator:
-                the same int draws the same noise at every step.
+                the same int draws the same noise at every step. If None, the noise
+                follows from `keras.utils.set_random_seed`.
 
         Returns:
             `(action, state)`: a NumPy array of shape `(batch, ...)`, Box actions
@@ -260,13 +330,15 @@ class MemoryPolicy(keras.Model):
         Raises:
             ValueError: If an observation, a state or a start does not fit, or an
                 observation holds what its space cannot (a brightness of 0.5 or 300
-                for uint8, the category 3 of three).
+                for uint8, the category 3 of three), or no action is legal.
         """
         logits, _, state = self.step(observation, state, start)
         if deterministic:
             return self.actor.numpy_mode(logits), state
+        if seed is None:  # as layers of Keras take theirs
+            seed = random.getrandbits(128)
         # default_rng lets a Generator pass through as it is.
-        rng = self._rng if seed is None else np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         return self.actor.numpy_sample(logits, rng), state
 
     def step(
@@ -319,7 +391,7 @@ class MemoryPolicy(keras.Model):
                     f"axes (batch, time). Received: observations={observations!r}"
                 ) from error
             if len(shape) < 2 or shape[2:] != space.shape:
-                where = "/".join(path) or "observations"
+                where = _name(path) or "observations"
                 raise ValueError(
                     "`observations` must have the shape (batch, time, "
                     f"*{space.shape}). Received: {where}.shape={shape}"
@@ -335,14 +407,20 @@ class MemoryPolicy(keras.Model):
                     f"Received: parts of {first} and of {shape[:2]}"
                 )
         batch, length, *_ = ops.shape(parts[0])
+        if isinstance(length, int) and length == 0:
+            raise ValueError(
+                "`observations` must have at least one time step. Received: shape "
+                f"(batch, time, ...) = {tuple(parts[0].shape)}"
+            )
         return batch, length
 
     def _check_observation(self, observation: Any) -> tuple[Any, int]:
         """Brings an observation into the space's dtypes and structure."""
-        arrays: Any = {}
-        batch = None
-        for path, space in leaves(self.observation_space):
-            where = "/".join(path) or "observation"
+        batch: int | None = None
+
+        def check(path: Keys, space: Any) -> np.ndarray:
+            nonlocal batch
+            where = _name(path) or "observation"
             try:
                 raw = np.asarray(pick(observation, path))
             except (LookupError, TypeError, ValueError, OverflowError) as error:
@@ -356,23 +434,32 @@ class MemoryPolicy(keras.Model):
                     f"`observation` must have the shape (batch, *{space.shape}) with "
                     f"one batch size. Received: {where}.shape={raw.shape}"
                 )
-            x = to_array(space, raw, where)
-            if not path:
-                return x, len(x)
-            part = arrays
-            for name in path[:-1]:
-                part = part.setdefault(name, {})
-            part[path[-1]] = x
+            return to_array(space, raw, where)
+
+        arrays = map_leaves(self.observation_space, check)
+        if self.mask_sizes:
+            legal = has_action(arrays[ACTION_MASK], self.mask_sizes)
+            if not legal.all():
+                raise ValueError(
+                    f"`{ACTION_MASK}` must leave an action in each row (and in each "
+                    "part of a MultiDiscrete). Received: none in the rows "
+                    f"{np.flatnonzero(~legal).tolist()}"
+                )
         return arrays, int(batch or 0)
 
     def sample_observation(self, batch_size: int, seed: int | None = None) -> Any:
-        """A random observation of the right structure, shape `(batch_size, ...)`."""
+        """A random observation of the right structure, shape `(batch_size, ...)`.
+
+        In its action mask, if it has one, every action is legal.
+        """
         space = gymnasium.vector.utils.batch_space(self.observation_space, batch_size)
         space.seed(seed)
         sample = space.sample()
-        if isinstance(sample, dict):
-            return tree.map_structure(np.asarray, dict(sample))
-        return np.asarray(sample)
+        if self.mask_sizes:
+            sample[ACTION_MASK] = np.ones_like(sample[ACTION_MASK])
+        return map_leaves(
+            self.observation_space, lambda path, _: np.asarray(pick(sample, path))
+        )
 
     def save_to_preset(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.weights.h5`, which every backend loads.

@@ -3,7 +3,7 @@
 import json
 import math
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import gymnasium
@@ -11,20 +11,28 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
+from keras_agalite.action_masks import ACTION_MASK
+
 # A space with bounds for each element takes memory when it is made.
 MAX_ELEMENTS = 2**22
-SUPPORTED = "Box, Discrete, MultiBinary, MultiDiscrete, or a Dict of them"
+SUPPORTED = "Box, Discrete, MultiBinary, MultiDiscrete, or a Dict or Tuple of them"
+# Keys in a nested observation: names of Dicts, places in Tuples.
+Keys = tuple[str | int, ...]
 
 
 def space_to_config(space: gymnasium.Space[Any]) -> dict[str, Any]:
     """Describes a space in JSON's types.
 
     Raises:
-        ValueError: If the space is not one of those supported.
+        ValueError: If the space is not one of those supported; with the reason.
     """
+    _check_supported(space)
     match space:
         case spaces.Dict():
-            return {"type": "Dict", "spaces": dict(_configs(space))}
+            parts = {name: space_to_config(part) for name, part in space.spaces.items()}
+            return {"type": "Dict", "spaces": parts}
+        case spaces.Tuple():
+            return {"type": "Tuple", "spaces": list(map(space_to_config, space.spaces))}
         case spaces.Box():
             return {
                 "type": "Box",
@@ -34,17 +42,46 @@ def space_to_config(space: gymnasium.Space[Any]) -> dict[str, Any]:
                 "high": _compact(space.high),
             }
         case spaces.Discrete():
-            return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
-        case spaces.MultiDiscrete() if space.nvec.ndim == 1 and not space.start.any():
-            return {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
+            config = {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+            return config | _integers(space)
+        case spaces.MultiDiscrete():
+            config = {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
+            start = {"start": space.start.tolist()} if space.start.any() else {}
+            return config | start | _integers(space)
         case spaces.MultiBinary():
             return {"type": "MultiBinary", "n": np.asarray(space.n).tolist()}
     raise ValueError(f"Expected a space that is {SUPPORTED}. Received: space={space}")
 
 
-def _configs(space: spaces.Dict) -> Iterator[tuple[str, Any]]:
-    for name, part in space.spaces.items():
-        yield name, space_to_config(part)
+def _check_supported(space: gymnasium.Space[Any]) -> None:
+    reason = None
+    match space:
+        case spaces.Dict() if not all(isinstance(key, str) for key in space.spaces):
+            reason = "its keys are not all text: TransformObservation can rename them"
+        case spaces.Dict() | spaces.Tuple() if not space.spaces:
+            reason = "it has no part"
+        case spaces.Box() | spaces.MultiDiscrete() | spaces.MultiBinary() if (
+            not math.prod(space.shape)
+        ):
+            reason = "it has no element"
+    if space_dtype(space) == np.uint64:
+        reason = "not all backends have uint64: use uint32, int64 or float32"
+    if reason:
+        raise ValueError(
+            f"Expected a space that is {SUPPORTED}. Received: space={space}; {reason}"
+        )
+
+
+def space_dtype(space: Any) -> np.dtype[Any] | None:
+    """The dtype of a space without parts; None of another, or of no space at all."""
+    dtype = getattr(space, "dtype", None)
+    return None if dtype is None else np.dtype(dtype)
+
+
+def _integers(space: gymnasium.Space[Any]) -> dict[str, str]:
+    """The dtype of categories, where it is not gymnasium's default."""
+    dtype = np.dtype(space.dtype)
+    return {} if dtype == np.int64 else {"dtype": dtype.name}
 
 
 def _compact(bound: np.ndarray) -> Any:
@@ -91,28 +128,43 @@ def _elements(config: dict[str, Any]) -> int:
     """Size of a space: its numbers, or its categories."""
     match config["type"]:
         case "Dict":
-            return sum(_elements(part) for part in config["spaces"].values())
+            return sum(map(_elements, config["spaces"].values()))
+        case "Tuple":
+            return sum(map(_elements, config["spaces"]))
         case "Box":
             return math.prod(_sizes(config["shape"]))
         case "MultiBinary":
             return math.prod(_sizes(np.atleast_1d(config["n"]).tolist()))
         case "Discrete":
-            if abs(config["start"]) >= 2**31:
-                raise ValueError("its start is no number of 32 bits")
+            _check_starts([config["start"]])
             return sum(_sizes([config["n"]]))
-    return sum(_sizes(config["nvec"]))
+    _check_starts(_flat(config.get("start", [])))
+    return sum(_sizes(_flat(config["nvec"])))
 
 
-def _sizes(sizes: Any) -> list[int]:
+def _flat(numbers: Any) -> Iterator[Any]:
+    for x in numbers:
+        yield from _flat(x) if isinstance(x, list) else [x]
+
+
+def _check_starts(starts: Iterable[Any]) -> None:
+    if not all(type(x) is int and abs(x) < 2**31 for x in starts):
+        raise ValueError("its start is no number of 32 bits")
+
+
+def _sizes(sizes: Iterable[Any]) -> list[int]:
+    sizes = list(sizes)
     if not all(type(n) is int and n >= 0 for n in sizes):
         raise ValueError("its sizes are no numbers")
-    return list(sizes)
+    return sizes
 
 
 def _space(config: dict[str, Any]) -> gymnasium.Space[Any]:
     match config["type"]:
         case "Dict":
             return spaces.Dict({k: _space(v) for k, v in config["spaces"].items()})
+        case "Tuple":
+            return spaces.Tuple([_space(part) for part in config["spaces"]])
         case "Box":
             shape, dtype = tuple(config["shape"]), np.dtype(config["dtype"])
             if dtype.kind not in "fiub":
@@ -125,22 +177,79 @@ def _space(config: dict[str, Any]) -> gymnasium.Space[Any]:
             )
             return spaces.Box(low, high, shape, dtype.type)
         case "Discrete":
-            return spaces.Discrete(config["n"], start=config["start"])
+            return spaces.Discrete(
+                config["n"], start=config["start"], **_integer_dtype(config)
+            )
         case "MultiDiscrete":
-            return spaces.MultiDiscrete(config["nvec"])
+            start: Any = {
+                k: np.array(config[k], np.int64) for k in config if k == "start"
+            }
+            nvec = np.array(config["nvec"], np.int64)
+            return spaces.MultiDiscrete(nvec, **start, **_integer_dtype(config))
         case "MultiBinary":
             return spaces.MultiBinary(config["n"])
     raise ValueError("its type is another")
 
 
-def leaves(space: gymnasium.Space[Any], path: tuple[str, ...] = ()) -> Iterator[Any]:
-    """Yields `(path, space)` of every part, Dict keys in sorted order."""
-    if isinstance(space, spaces.Dict):
-        for name in sorted(space.spaces):
-            yield from leaves(space.spaces[name], (*path, name))
-    else:
-        space_to_config(space)  # raises if it is not supported
-        yield path, space
+def _integer_dtype(config: dict[str, Any]) -> dict[str, Any]:
+    if "dtype" not in config:
+        return {}
+    dtype = np.dtype(config["dtype"])
+    if dtype.kind not in "iu":
+        raise ValueError("its categories are no integers")
+    return {"dtype": dtype.type}
+
+
+def leaves(space: gymnasium.Space[Any]) -> list[tuple[Keys, Any]]:
+    """`(path, space)` of every part, Dict keys in sorted order.
+
+    Raises:
+        ValueError: If a space is not one of those supported.
+    """
+    space_to_config(space)  # raises if it is not supported
+    found: list[tuple[Keys, Any]] = []
+    map_leaves(space, lambda path, part: found.append((path, part)))
+    return found
+
+
+def map_leaves(
+    space: gymnasium.Space[Any], function: Callable[[Keys, Any], Any], path: Keys = ()
+) -> Any:
+    """The dicts and tuples of a space, with `function(path, space)` for each part."""
+    match space:
+        case spaces.Dict():
+            return {
+                name: map_leaves(space.spaces[name], function, (*path, name))
+                for name in sorted(space.spaces)
+            }
+        case spaces.Tuple():
+            return tuple(
+                map_leaves(part, function, (*path, i))
+                for i, part in enumerate(space.spaces)
+            )
+    return function(path, space)
+
+
+def feature_parts(space: gymnasium.Space[Any]) -> list[tuple[Keys, Any]]:
+    """`leaves` that an encoder sees: all but an action mask.
+
+    Raises:
+        ValueError: If a space is not one of those supported, or nothing is left.
+    """
+    parts = [part for part in leaves(space) if part[0] != (ACTION_MASK,)]
+    if not parts:
+        raise ValueError(
+            f"Expected an observation of more than its `{ACTION_MASK}`. Received: "
+            f"observation_space={space}"
+        )
+    return parts
+
+
+def pick(observation: Any, path: Keys) -> Any:
+    """The part of a nested observation at a path."""
+    for key in path:
+        observation = observation[key]
+    return observation
 
 
 def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.ndarray:
@@ -157,7 +266,8 @@ def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.nda
 
     Raises:
         ValueError: If a number is none that the space can hold, such as 0.5, 300 or
-            -1 in a uint8 Box, or the category 3 of three.
+            -1 in a uint8 Box, or the category 3 of three; or an integer beyond 32
+            bits, which not all backends have.
     """
     received, dtype = np.asarray(observation), np.dtype(space.dtype)
     if received.dtype.kind not in "biuf":
@@ -171,16 +281,21 @@ def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.nda
     with np.errstate(over="ignore", invalid="ignore"):
         x = received.astype(dtype, copy=False)
     left: Any = np.False_
+    has_64_bits = dtype.kind in "iu" and dtype.itemsize == 8
+    if has_64_bits:  # JAX would wrap them around
+        left = (received < -(2**31)) | (received >= 2**31)
     if not np.can_cast(received.dtype, dtype):  # else every number is kept
         overflow = np.isinf(x) & np.isfinite(received)
-        left = overflow if dtype.kind == "f" else x != received
+        left = left | (overflow if dtype.kind == "f" else x != received)
     low, high = _categories(space)
     if low is not None:
         left = left | (x < low) | (x > high)
     if np.any(left):
         worst = received[left].flat[0].item()
+        limit = " and whose numbers have 32 bits at most" if has_64_bits else ""
         raise ValueError(
-            f"`observation` must hold numbers of {space}, whose dtype is {dtype.name}. "
+            f"`observation` must hold numbers of {space}, whose dtype is {dtype.name}"
+            f"{limit}. "
             f"Received: {worst} in {name} (of dtype {received.dtype.name})"
         )
     return x
@@ -200,12 +315,39 @@ def _categories(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
 
 
 def is_image(space: gymnasium.Space[Any]) -> bool:
-    """Whether a space is a uint8 Box of shape (height, width, channels)."""
+    """Whether a space is a Box of three axes, of uint8 or floats."""
     return (
         isinstance(space, spaces.Box)
         and len(space.shape) == 3
-        and space.dtype == np.uint8
+        and (space.dtype == np.uint8 or np.dtype(space.dtype).kind == "f")
     )
+
+
+def has_channels_first(image: spaces.Box) -> bool:
+    """Whether the first axis of an image is the shortest: as PyTorch has them."""
+    channels, *size = image.shape
+    return channels < min(size)
+
+
+def image_shape(image: spaces.Box) -> tuple[int, int, int]:
+    """`(height, width, channels)` of an image, wherever its channels are."""
+    a, b, c = image.shape
+    return (b, c, a) if has_channels_first(image) else (a, b, c)
+
+
+def image_range(image: spaces.Box) -> tuple[float, float]:
+    """What becomes 0 and what becomes 1 in the encoders; 0 and 1 change nothing.
+
+    Bytes go from 0 to 255, floats from the lower to the upper bound of their space. A
+    space of floats within -1 to 1, or without bounds, is taken to be scaled already.
+    """
+    if image.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = float(image.low.min()), float(image.high.max())
+    is_scaled = low >= -1.0 and high <= 1.0
+    if is_scaled or not np.isfinite(high - low):
+        return 0.0, 1.0
+    return low, high
 
 
 def feature_size(space: gymnasium.Space[Any]) -> int:
@@ -224,9 +366,11 @@ def to_features(space: gymnasium.Space[Any], observation: Any, dtype: str) -> An
                 ops.cast(observation, "int32") - int(space.start), space.n, dtype=dtype
             )
         case spaces.MultiDiscrete():
+            flat = ops.reshape(ops.cast(observation, "int32"), (-1, space.nvec.size))
+            numbers = zip(space.nvec.flat, space.start.flat, strict=True)
             parts = [
-                ops.one_hot(ops.cast(observation[:, i], "int32"), int(n), dtype=dtype)
-                for i, n in enumerate(space.nvec)
+                ops.one_hot(flat[:, i] - int(start), int(n), dtype=dtype)
+                for i, (n, start) in enumerate(numbers)
             ]
             return ops.concatenate(parts, axis=-1)
     features = ops.reshape(ops.cast(observation, dtype), (-1, feature_size(space)))

@@ -13,9 +13,11 @@ import keras
 from keras_agalite._version import __version__
 from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.layers.initializers import without_draws
-from keras_agalite.models.action_heads import head_class
+from keras_agalite.layers.memory_rnn import MemoryRNN
+from keras_agalite.models.action_heads import ActionHead, head_class
 from keras_agalite.models.catalog import ACTION_HEADS, ENCODERS
 from keras_agalite.models.dense import count_mlp
+from keras_agalite.models.encoders import Encoder
 from keras_agalite.models.policy import MemoryPolicy
 from keras_agalite.models.spaces import space_from_config, space_to_config
 from keras_agalite.presets.config import (
@@ -67,7 +69,7 @@ class Preset:
 
         Raises:
             ValueError: If there is none, with the legal forms, or if its
-                configuration is not one that `save` writes.
+                configuration is not one that `to_config` gives.
         """
         folder = find_preset(preset)
         path = folder / CONFIG
@@ -139,16 +141,41 @@ class Preset:
             ValueError: If a part is of a class that is not of this library and was not
                 given to `keras_agalite.register`.
         """
-        actor = None
-        if policy.has_own_actor:
-            actor = Part.of(policy.actor, ACTION_HEADS, "action head")
-        preset = cls(
-            Part.of(policy.encoder, ENCODERS.values(), "encoder"),
-            Part.of(policy.memory, MEMORIES.values(), "memory"),
+        return cls.of_parts(
+            policy.encoder,
+            policy.memory,
             policy.action_space,
             policy.head_units,
             policy.head_activation,
-            actor,
+            policy.actor if policy.has_own_actor else None,
+        )
+
+    @classmethod
+    def of_parts(
+        cls,
+        encoder: Encoder,
+        memory: MemoryRNN,
+        action_space: gymnasium.Space[Any],
+        head_units: int,
+        head_activation: str,
+        actor: ActionHead | None = None,
+    ) -> "Preset":
+        """The preset of a policy of these parts, which need not be built.
+
+        Args:
+            encoder, memory, action_space, head_units, head_activation, actor: As
+                `MemoryPolicy` takes them.
+
+        Raises:
+            ValueError: As `of`, or if a value is one that no preset holds.
+        """
+        preset = cls(
+            Part.of(encoder, ENCODERS.values(), "encoder"),
+            Part.of(memory, MEMORIES.values(), "memory"),
+            action_space,
+            head_units,
+            head_activation,
+            actor and Part.of(actor, ACTION_HEADS, "action head"),
         )
         # What is written can be read.
         return cls.from_config(json.loads(json.dumps(preset.to_config())))

@@ -14,16 +14,23 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments.catalog import (
+    MEMORY_MAZE_STEPS,
+    MINIGRID_MEMORY_SIZES,
+)
 from keras_agalite.environments.popgym import LEVELS, TASKS
 from keras_agalite.layers.catalog import memory_class
 from keras_agalite.models.catalog import encoder_class
 from keras_agalite.presets import Preset
 from keras_agalite.presets.config import MAX_SIZE, Part
 
-MAZE_SIZES = ("9x9", "11x11", "13x13", "15x15")
+MAZE_SIZES = tuple(MEMORY_MAZE_STEPS)
 VARIANTS = ("grid", "continuous")
 CRAFTAX = ("symbolic", "classic")
-MINIGRID_SIZES: tuple[int | str, ...] = (7, 9, 11, 13, "13_random", "17_random")
+MINIGRID_SIZES: tuple[int | str, ...] = tuple(
+    f"{cells}_random" if random_length else cells
+    for cells, random_length in MINIGRID_MEMORY_SIZES.values()
+)
 
 # Widths are multiples of this.
 _STEP = 8

@@ -1,10 +1,7 @@
 """Functional environments: their protocol, batches of them, and what they equal."""
 
-import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -680,21 +677,3 @@ def test_the_lazy_names():
         assert getattr(functional, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         _ = functional.nope
-
-
-def test_the_example_of_the_docs_runs(tmp_path):
-    root = Path(__file__).parents[2]
-    text = (root / "docs" / "environments.md").read_text()
-    _, section = text.split("## Adding a functional environment")
-    (program,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-
-    assert len(program.splitlines()) < 40
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr

@@ -12,23 +12,18 @@ from benchmarks.memory_maze_scripted import fast_returns  # noqa: E402
 from keras_agalite.environments.functional.memory_maze import (  # noqa: E402
     MemoryMaze,
     explorer,
-    layouts,
     scripted,
 )
+from tests.environments.mazes import (  # noqa: E402
+    CELLS,
+    make_env,
+    make_maze,
+    random_maze,
+)
 
-CELLS, TARGETS = 9, 3
 update = jax.jit(explorer.update_belief)
 act = jax.jit(explorer.explorer_action)
 look = jax.jit(explorer.look)
-
-
-def make_maze(*rows):
-    """`maze_layout` from text, north first: "#" is a wall."""
-    return np.array([[x != "#" for x in row] for row in rows])[::-1].astype(np.uint8)
-
-
-def random_maze(random, share=0.3):
-    return (random.random((CELLS, CELLS)) > share).astype(np.uint8)
 
 
 def heading(degrees):
@@ -61,22 +56,6 @@ def assert_equal(ours, theirs):
         np.testing.assert_array_equal(one, other, err_msg=name)
 
 
-@functools.cache
-def make_env():
-    """An environment with ten mazes of the fixtures' form, without labmaze."""
-    random = np.random.default_rng(5)
-    pool = np.full((10, CELLS + 2, CELLS + 2), "*")
-    for maze in pool:
-        maze[1:-1, 1:-1] = np.where(random_maze(random, 0.25), " ", "*")
-        maze[1::2, 1] = maze[5, 1:-1] = " "
-        maze[5, 5], maze[1, 1], maze[9, 1], maze[5, 9] = "P", "G", "G", "G"
-    return MemoryMaze(
-        layouts=layouts.parse(pool, np.full_like(pool, ".")),
-        image=False,
-        global_observables=True,
-    )
-
-
 def observe(env, state):
     seen = env.observe(state)
     names = ("agent_pos", "agent_dir", "maze_layout", "targets_pos")
@@ -87,12 +66,11 @@ def observe(env, state):
 def walk(env, steps, seed=0):
     """States, beliefs and actions of one episode, step by step."""
     step = jax.jit(env.step)
-    new_belief, action_of = jax.jit(env.update_belief), jax.jit(env.explorer_action)
-    state, belief = jax.jit(env.reset)(jax.random.key(seed)), env.initial_belief()
+    play, belief = jax.jit(env.teacher_action), env.initial_teacher_state()
+    state = jax.jit(env.reset)(jax.random.key(seed))
     told = []
     for time in range(steps):
-        belief = new_belief(belief, state, time == 0)
-        action = action_of(belief, state)
+        action, belief = play(state, belief, time == 0)
         told.append((state, belief, action))
         state = step(jax.random.key(1), state, action)[0]
     return tuple(zip(*told, strict=True))
@@ -176,7 +154,8 @@ def test_a_start_empties_the_belief():
 
     assert beliefs[-1].known.any()
     assert_equal(
-        update(beliefs[-1], *fresh, True), update(env.initial_belief(), *fresh, False)
+        update(beliefs[-1], *fresh, True),
+        update(env.initial_teacher_state(), *fresh, False),
     )
     # Without a start nothing that was known is lost.
     after = update(beliefs[-1], *observe(env, states[-1]), False)
@@ -192,12 +171,13 @@ def test_step_by_step_is_scanned():
 
     def step(belief, told):
         state, start = told
-        belief = env.update_belief(belief, state, start)
-        return belief, (belief, env.explorer_action(belief, state))
+        action, belief = env.teacher_action(state, belief, start)
+        return belief, (belief, action)
 
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
     scan = jax.jit(lambda b, x: jax.lax.scan(step, b, x)[1])
-    scanned, choices = scan(env.initial_belief(), (stacked, jnp.arange(60) == 0))
+    begin = env.initial_teacher_state()
+    scanned, choices = scan(begin, (stacked, jnp.arange(60) == 0))
 
     assert_equal(jax.tree.map(lambda *x: np.stack(x), *beliefs), scanned)
     np.testing.assert_array_equal(np.stack(actions), choices)
@@ -211,7 +191,7 @@ def test_what_has_not_been_in_view_changes_nothing(steps):
     unknown = np.argwhere(~last.seen)
     assert len(unknown) > 10
 
-    belief = env.initial_belief()
+    belief = env.initial_teacher_state()
     for time, state in enumerate(states):
         here, ahead, maze, targets = observe(env, state)
         maze = np.where(last.seen, maze, 1 - maze)
@@ -264,14 +244,11 @@ def test_it_goes_where_the_target_was_and_searches_where_it_may_be():
 def test_it_searches_the_maze_and_finds_targets():
     env = MemoryMaze(num_layouts=200, seed=2, image=False, global_observables=True)
     number = 32
-
-    def act(belief, state):
-        belief = env.update_belief(belief, state, False)
-        return belief, env.explorer_action(belief, state)
+    start = jnp.zeros(number, bool)
 
     def step(carry, key):
         belief, state = carry
-        belief, action = jax.vmap(act)(belief, state)
+        action, belief = jax.vmap(env.teacher_action)(state, belief, start)
         keys = jax.random.split(key, number)
         state, reward, *_ = jax.vmap(env.step)(keys, state, action)
         return (belief, state), reward
@@ -280,7 +257,8 @@ def test_it_searches_the_maze_and_finds_targets():
     def run(key):
         state = jax.vmap(env.reset)(jax.random.split(key, number))
         belief = jax.tree.map(
-            lambda x: jnp.zeros((number, *x.shape), x.dtype), env.initial_belief()
+            lambda x: jnp.zeros((number, *x.shape), x.dtype),
+            env.initial_teacher_state(),
         )
         keys = jax.random.split(key, 200)
         (belief, _), rewards = jax.lax.scan(step, (belief, state), keys)

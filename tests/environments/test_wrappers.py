@@ -12,6 +12,12 @@ ACTION_SPACES = {
     "discrete": (spaces.Discrete(3), 1, [0, 1, 0]),
     "discrete_from_2": (spaces.Discrete(3, start=2), 3, [0, 1, 0]),
     "multi_discrete": (spaces.MultiDiscrete([2, 3]), [1, 2], [0, 1, 0, 0, 1]),
+    "multi_discrete_from": (
+        spaces.MultiDiscrete([2, 3], start=[1, -3]),
+        [2, -1],
+        [0, 1, 0, 0, 1],
+    ),
+    "multi_binary": (spaces.MultiBinary((2, 1)), [[0], [1]], [0, 1]),
     "box": (
         spaces.Box(-1.0, 1.0, (2, 2), np.float64),
         [[0.5, -0.5], [0.25, 1.0]],

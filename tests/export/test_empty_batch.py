@@ -15,7 +15,7 @@ def test_onnx_runtime_takes_no_row_of_gtrxl(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     policy = MemoryPolicy(
         MLPEncoder(spaces.Box(-1, 1, (5,), np.float32)),
-        GTrXL(1, 16, 2, 8, memory_length=4),
+        GTrXL(hidden_dim=16, num_layers=1, num_heads=2, head_dim=8, memory_length=4),
         spaces.Discrete(3),
     )
     session = onnxruntime.InferenceSession(

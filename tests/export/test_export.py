@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,14 @@ from keras_agalite.layers.block_cell import BlockCell
 from keras_agalite.models import MLPEncoder
 from tests.helpers import BACKEND
 from tests.memories import TINY
-from tests.models.conftest import ACTION_SPACES, NESTED, VECTOR, make_policy, randomise
+from tests.models.conftest import (
+    ACTION_SPACES,
+    NESTED,
+    OBSERVATION_SPACES,
+    VECTOR,
+    make_policy,
+    randomise,
+)
 from training.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -62,9 +68,47 @@ def vector_policy():
     return policy
 
 
+def masked_policy():
+    """Every kind of space that is not in the others."""
+    space = spaces.Dict(
+        {
+            "action_mask": spaces.Box(0, 1, (5,), np.int8),
+            "hand": OBSERVATION_SPACES["tuple"],
+            "room": OBSERVATION_SPACES["multi_discrete_of_two_axes"],
+        }
+    )
+    policy = make_policy("gru", space, ACTION_SPACES["multi_discrete_from"])
+    randomise(policy)
+    return policy
+
+
+def channels_first_policy():
+    space = spaces.Box(0.0, 255.0, (3, 7, 6), np.float32)
+    policy = make_policy(
+        "gru",
+        space,
+        ACTION_SPACES["multi_binary"],
+        ResNetEncoder,
+        units=4,
+        filters=(4,),
+    )
+    randomise(policy, scale=0.3)
+    return policy
+
+
+def sample(policy, seed):
+    """A random observation, in whose mask some actions are not legal."""
+    observation = policy.sample_observation(2, seed)
+    if policy.mask_sizes:
+        flags = np.random.default_rng(seed).integers(2, size=(2, 5))
+        flags[:, [0, 3]] = 1
+        observation["action_mask"] = flags.astype(np.int8)
+    return observation
+
+
 def check_acts_alike(policy, folder, tmp_path, python=sys.executable, steps=1000):
     step, random = Step(policy), np.random.default_rng(0)
-    observations = [policy.sample_observation(2, seed=t) for t in range(steps)]
+    observations = [sample(policy, seed=t) for t in range(steps)]
     starts = random.random((steps, 2)) < 0.02
     starts[0] = True
     expected = {
@@ -101,7 +145,9 @@ def run_without_keras(command, cwd=None):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("make", [image_policy, vector_policy])
+@pytest.mark.parametrize(
+    "make", [image_policy, vector_policy, masked_policy, channels_first_policy]
+)
 @pytest.mark.parametrize("format", OWN)
 def test_an_export_acts_like_its_policy_for_1000_steps(format, make, tmp_path):
     policy = make()
@@ -120,27 +166,6 @@ def test_another_backends_format_is_written_by_its_process(tmp_path):
     assert file == tmp_path / "new" / "export" / FORMATS[FOREIGN].file
     assert [x.name for x in file.parent.parent.iterdir()] == ["export"]
     check_acts_alike(policy, file.parent, tmp_path, PYTHON)
-
-
-@pytest.mark.process
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX owns no format")
-@pytest.mark.parametrize("format", OWN)
-def test_the_docs_program_plays_a_released_policy(format, tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "export.md").read_text()
-    arguments = f"export tmaze_10 --format {format}"
-    assert f"python -m training {arguments}" in text
-    (block,) = (
-        block
-        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-        if f"tmaze_10_{format}/" in block
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path[1:]]))
-    assert main(arguments.split()) == 0
-    no_keras = "import sys; sys.modules['keras'] = None\n"
-    results = run_without_keras([sys.executable, "-c", no_keras + block]).split()
-    assert len(results) >= 5
-    assert set(results) == {"right"}
 
 
 def test_what_the_file_beside_an_export_says(tmp_path):

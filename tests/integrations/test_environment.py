@@ -124,11 +124,28 @@ def test_what_it_refuses():
     with pytest.raises(ValueError, match="NEXT_STEP"):
         GymnasiumEnvironment(same_step)
 
-    class Shifted(Counter):
-        action_space = gymnasium.spaces.Discrete(3, start=1)
+    class Written(Counter):
+        action_space = gymnasium.spaces.Text(3)
 
-    with pytest.raises(ValueError, match="counted from 0"):
-        GymnasiumEnvironment(Shifted())
+    with pytest.raises(ValueError, match="Received: action space=Text"):
+        GymnasiumEnvironment(Written())
+
+
+def test_actions_are_counted_from_0_outside_and_from_their_start_inside():
+    class Shifted(Counter):
+        action_space = gymnasium.spaces.Discrete(3, start=-1)
+
+        def step(self, action):
+            self.action = action
+            return super().step(action)
+
+    inner = Shifted()
+    env = GymnasiumEnvironment(inner)
+    env.reset()
+    env.step(np.int64(2))
+
+    assert inner.action == 1
+    assert (env.action_spec().minimum, env.action_spec().maximum) == (0, 2)
 
 
 def test_what_an_environment_raised_is_kept():

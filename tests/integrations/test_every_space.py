@@ -28,6 +28,17 @@ PAIRS = {
     "multi_discrete_action": (DISCRETE, spaces.MultiDiscrete([2, 3])),
     "float64_action": (BOX, spaces.Box(-1.0, 1.0, (2,), np.float64)),
     "multi_binary": (spaces.MultiBinary(3), DISCRETE),
+    "multi_binary_action": (BOX, spaces.MultiBinary((2, 1))),
+    "starts": (
+        spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[0, 1], [-2, 5]]),
+        spaces.MultiDiscrete([2, 3], start=[1, -3]),
+    ),
+    "starts_at": (spaces.Discrete(3, start=2), spaces.Discrete(3, start=-1)),
+    "tuple": (spaces.Tuple([DISCRETE, spaces.Tuple([BOX])]), DISCRETE),
+    "mask": (
+        spaces.Dict({"view": BOX, "action_mask": spaces.MultiBinary(2)}),
+        DISCRETE,
+    ),
     **{
         dtype: (spaces.Box(0, 9, (2,), np.dtype(dtype).type), DISCRETE)
         for dtype in ("int8", "int16", "uint16", "uint32", "float16", "float64")

@@ -10,7 +10,8 @@ from tf_agents.drivers import py_driver
 from tf_agents.trajectories import StepType
 
 import keras_agalite
-from tests.integrations.setup import Counter, tmaze_policy, tmazes
+from tests.integrations.setup import Counter, small_policy, tmaze_policy, tmazes
+from tests.training.masked import Masked
 
 
 def collect(policy, environment, batch_size, steps):
@@ -52,3 +53,18 @@ def test_other_memories_and_one_environment(memory):
     for deterministic in (True, False):
         py_policy = MemoryPyPolicy(policy, deterministic, seed=0)
         assert len(collect(py_policy, environment, None, 12)) >= 12
+
+
+@pytest.mark.parametrize("parts", [False, True], ids=["discrete", "multi_discrete"])
+def test_actions_that_are_masked_and_counted_from_another_number(parts):
+    env = Masked(parts)
+    adapted = GymnasiumEnvironment(env, seed=0)
+    policy = small_policy(env.observation_space, env.action_space, keras_agalite.GRU(6))
+
+    trajectories = collect(MemoryPyPolicy(policy, seed=0), adapted, None, 40)
+
+    spec = adapted.action_spec()
+    np.testing.assert_array_equal(spec.minimum, np.zeros(spec.shape))
+    lengths = {e["length"] for e in adapted.pop_finished_episodes()}
+    assert lengths == {Masked.LENGTH}  # an illegal action would have ended one
+    assert all(np.all(t.action <= spec.maximum) for t in trajectories)

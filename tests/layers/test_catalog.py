@@ -108,6 +108,7 @@ def test_a_memory_of_ones_own_can_join(memories):
     [
         ({}, (), r"subclass of MemoryRNN\. Received: cls="),
         ({}, (MemoryRNN,), "Toy without short_name and count_weights and zoo_config"),
+        ({"short_name": "toy"}, (ConfiguredMemory,), "count_weights and zoo_config"),
         ({"short_name": "My Toy"}, (Plain,), r"Toy.short_name='My Toy'"),
         ({"short_name": "gru"}, (Plain,), r"Toy.short_name='gru', where 'gru' is"),
         ({"short_name": "toy", "__name__": "LSTM"}, (Plain,), "where 'lstm' is"),

@@ -1,16 +1,12 @@
 """The memories whose recurrence is simple: all against oracles, each by hand."""
 
-import ast
 import functools
 import math
-import re
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from keras_agalite import layers
 from keras_agalite.layers import LRUCell, StableHadamardMemoryCell
 from keras_agalite.layers.fast_forgetful_memory import FastForgetfulMemoryBlock
 from keras_agalite.layers.lru import LRUBlock, sample_ring
@@ -317,23 +313,3 @@ def test_the_first_row_may_be_taken_always():
 def test_a_seed_that_is_none_is_refused(seed):
     with pytest.raises(ValueError, match=r"`seed` must be .* Received: seed="):
         StableHadamardMemoryCell(seed=seed)
-
-
-def layer_of(text):
-    """The layer that a call in the documentation makes: a name and literals."""
-    call = ast.parse(text, mode="eval").body
-    options = {item.arg: ast.literal_eval(item.value) for item in call.keywords}
-    return getattr(layers, call.func.id)(*map(ast.literal_eval, call.args), **options)
-
-
-@pytest.mark.once
-def test_sizes_are_those_of_the_documentation():
-    text = (Path(__file__).parents[2] / "docs" / "memories.md").read_text()
-    rows = re.findall(r"^\| `(\w+\(.*\))` \| ([\d,]+) \| ([\d,]+) \|", text, re.M)
-
-    assert len(rows) == len(RECURRENCES)
-    for call, *numbers in rows:
-        layer = layer_of(call)
-        weights = layer.count_weights(16, **layer.cell_config)
-        expected = [int(number.replace(",", "")) for number in numbers]
-        assert [weights, 4 * sum(layer.state_size)] == expected

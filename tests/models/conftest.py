@@ -27,13 +27,19 @@ OBSERVATION_SPACES = {
     "image": IMAGE,
     "discrete": spaces.Discrete(4, start=-2),
     "multi_discrete": spaces.MultiDiscrete([2, 3]),
+    "multi_discrete_of_two_axes": spaces.MultiDiscrete(
+        [[2, 3], [4, 2]], start=[[0, 1], [-2, 5]]
+    ),
     "multi_binary": spaces.MultiBinary((2, 2)),
+    "tuple": spaces.Tuple([spaces.Discrete(3), spaces.Tuple([VECTOR, IMAGE])]),
     "nested": NESTED,
 }
 ACTION_SPACES = {
     "discrete": spaces.Discrete(3),
     "discrete_from_2": spaces.Discrete(3, start=2),
     "multi_discrete": spaces.MultiDiscrete([2, 4]),
+    "multi_discrete_from": spaces.MultiDiscrete([2, 3], start=[1, -3]),
+    "multi_binary": spaces.MultiBinary((2, 1)),
     "box": spaces.Box(-0.5, 1.0, (2, 3), np.float32),
 }
 MEMORIES = {

@@ -33,15 +33,22 @@ def random_parameters(head, *shape):
 def all_actions(space):
     if isinstance(space, spaces.Discrete):
         return np.arange(space.start, space.start + space.n)
-    return np.array(list(itertools.product(*(range(n) for n in space.nvec))))
+    if isinstance(space, spaces.MultiBinary):
+        actions = itertools.product((0, 1), repeat=space.shape[0] * space.shape[1])
+        return np.array(list(actions)).reshape(-1, *space.shape)
+    parts = zip(space.start, space.nvec, strict=True)
+    return np.array(list(itertools.product(*(range(s, s + n) for s, n in parts))))
 
 
 def probability(space, parameters, action):
-    """The product of softmax over the parts of one action."""
+    """The product of softmax, or sigmoid, over the parts of one action."""
+    if isinstance(space, spaces.MultiBinary):
+        signs = 2 * np.ravel(action) - 1
+        return math.prod(1 / (1 + np.exp(-signs * parameters)))
     if isinstance(space, spaces.Discrete):
         sizes, action = [space.n], [action - space.start]
     else:
-        sizes = space.nvec
+        sizes, action = space.nvec, action - space.start
     result, begin = 1.0, 0
     for size, choice in zip(sizes, action, strict=True):
         weights = [math.exp(x) for x in parameters[begin : begin + size]]
@@ -234,10 +241,10 @@ def test_parameters_are_float32_under_mixed_precision():
     "action_space",
     [
         spaces.Box(0, 3, (2,), np.int32),
-        spaces.MultiBinary(3),
         spaces.MultiDiscrete([[2, 3], [2, 3]]),
-        spaces.MultiDiscrete([2, 3], start=[1, 1]),
         spaces.Dict({"a": spaces.Discrete(2)}),
+        spaces.Tuple([spaces.Discrete(2)]),
+        spaces.Text(3),
         None,
     ],
     ids=str,

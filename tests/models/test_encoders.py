@@ -37,6 +37,9 @@ def features(space, observation):
     if isinstance(space, spaces.Dict):
         parts = [features(space[name], observation[name]) for name in sorted(space)]
         return np.concatenate(parts, -1)
+    if isinstance(space, spaces.Tuple):
+        parts = [features(*pair) for pair in zip(space, observation, strict=True)]
+        return np.concatenate(parts, -1)
     scale = 255 if space.dtype == np.uint8 else 1
     return np.stack([spaces.flatten(space, row) / scale for row in observation])
 
@@ -254,11 +257,11 @@ TWO_IMAGES = spaces.Dict({"left": IMAGE, "right": IMAGE})
 @pytest.mark.parametrize("encoder", [ConvEncoder, ResNetEncoder])
 @pytest.mark.parametrize(
     "space",
-    [VECTOR, TWO_IMAGES, spaces.Box(0.0, 1.0, (40, 40, 3), np.float32)],
-    ids=["no_image", "two_images", "image_of_floats"],
+    [VECTOR, TWO_IMAGES, spaces.Box(0, 255, (40, 40, 3), np.int32)],
+    ids=["no_image", "two_images", "image_of_ints"],
 )
 def test_image_encoders_want_exactly_one_image(encoder, space):
-    with pytest.raises(ValueError, match="exactly one uint8 image"):
+    with pytest.raises(ValueError, match="exactly one image, a Box of uint8 or floats"):
         encoder(space)
 
 
@@ -272,7 +275,13 @@ def test_conv_wants_an_image_that_is_large_enough():
 @pytest.mark.parametrize("encoder", [MLPEncoder, ConvEncoder, ResNetEncoder])
 @pytest.mark.parametrize(
     "space",
-    [spaces.Text(3), spaces.Tuple([VECTOR]), spaces.Dict({"a": spaces.Text(3)}), None],
+    [
+        spaces.Text(3),
+        spaces.Sequence(VECTOR),
+        spaces.Tuple([spaces.Text(3)]),
+        spaces.Dict({"a": spaces.Text(3)}),
+        None,
+    ],
     ids=str,
 )
 def test_other_spaces_are_refused(encoder, space):
@@ -296,3 +305,72 @@ def test_keras_setting_of_image_channels_changes_nothing(make):
     np.testing.assert_allclose(
         received, to_numpy(expected(observation)), rtol=1e-5, atol=1e-6
     )
+
+
+FLOATS = {
+    "bytes_as_floats": (spaces.Box(0.0, 255.0, (36, 40, 3), np.float32), 255.0, 0.0),
+    "from_a_bound": (spaces.Box(-3.0, 2.0, (36, 40, 3), np.float64), 5.0, 3.0),
+    "scaled": (spaces.Box(0.0, 1.0, (36, 40, 3), np.float32), 1.0, 0.0),
+    "scaled_around_0": (spaces.Box(-1.0, 1.0, (36, 40, 3), np.float16), 1.0, 0.0),
+    "without_bounds": (spaces.Box(-np.inf, np.inf, (36, 40, 3), np.float32), 1.0, 0.0),
+}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("encoder", [ConvEncoder, ResNetEncoder])
+@pytest.mark.parametrize("name", FLOATS)
+def test_images_of_floats_are_scaled_by_their_bounds(encoder, name):
+    space, size, offset = FLOATS[name]
+    layer = encoder(space, units=4)
+    image = sample(space).astype("float32")
+
+    received = to_numpy(layer.scale(image))
+
+    np.testing.assert_allclose(received, (image + offset) / size, rtol=1e-5, atol=1e-6)
+    assert to_numpy(layer(image)).shape == (4, 4)
+
+
+@pytest.mark.parametrize("encoder", [ConvEncoder, ResNetEncoder, GridEncoder])
+def test_channels_that_come_first_are_moved(encoder):
+    shape = (36, 40, 3)
+    last = spaces.Box(0, 255, shape, np.uint8)
+    first = spaces.Box(0, 255, (3, 36, 40), np.uint8)
+    expected, moved = encoder(last, units=4), encoder(first, units=4)
+    expected.build()
+    randomise(expected, scale=0.1)
+    moved.build()
+    moved.set_weights(expected.get_weights())
+    image = sample(last)
+
+    received = to_numpy(moved(np.moveaxis(image, -1, 1)))
+
+    np.testing.assert_allclose(received, to_numpy(expected(image)), rtol=1e-5)
+    assert moved.count_weights(first, units=4, **config(moved)) == moved.count_params()
+
+
+def config(encoder):
+    names = ("categories", "filters")
+    return {name: getattr(encoder, name) for name in names if hasattr(encoder, name)}
+
+
+@pytest.mark.once
+def test_the_last_axis_holds_the_channels_where_the_first_is_not_shorter():
+    encoder = ResNetEncoder(spaces.Box(0, 255, (8, 9, 8), np.uint8), filters=(2,))
+    encoder.build()
+
+    assert encoder.entries[0].kernel.shape[2] == 8
+
+
+@pytest.mark.once
+def test_floats_beside_an_image_of_bytes_are_features():
+    floats = spaces.Box(-5.0, 5.0, (2, 2, 2), np.float32)
+    encoder = ResNetEncoder(spaces.Tuple([floats, IMAGE]), units=4)
+
+    assert encoder.output_size == 4 + 8
+    assert encoder.image_path == (1,)
+
+
+@pytest.mark.once
+def test_a_grid_of_categories_holds_no_floats():
+    with pytest.raises(ValueError, match="a Box of uint8 of shape"):
+        GridEncoder(spaces.Box(0.0, 10.0, (7, 7, 3), np.float32))

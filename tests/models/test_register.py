@@ -14,6 +14,8 @@ from keras_agalite.layers import GRU, MEMORIES, ConfiguredMemory
 from keras_agalite.models import Encoder, MemoryPolicy, MLPEncoder, catalog
 from keras_agalite.models.action_heads import DiscreteHead
 from tests.models.conftest import ACTION_SPACES, VECTOR, make_policy, randomise
+from training.learning.policy import make_policy as make_recipe_policy
+from training.recipe import load_recipe
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -150,11 +152,18 @@ def test_an_argument_of_ones_own_is_checked(tmp_path):
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_memory_of_ones_own_is_in_every_list():
+def test_a_memory_of_ones_own_is_in_every_list(tmp_path):
     policy = zoo.tmaze_policy(10, memory="echo", weights=None)
     assert type(policy.memory) is Echo
     agalite = zoo.find_spec("tmaze_10").preset()
     assert abs(policy.count_params() / agalite.num_weights - 1) < 0.1
+
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('policy = "tmaze_10"\nmemory = "echo"\ntotal_steps = 1\n')
+    trained = load_recipe(recipe)
+    assert trained.memory_arguments == policy.memory.cell_config
+    own = make_recipe_policy(trained, policy.observation_space, policy.action_space)
+    assert type(own.memory) is Echo
 
     from benchmarks.recall import Learner
 

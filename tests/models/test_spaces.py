@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from keras_agalite.models import MLPEncoder
 from keras_agalite.models.spaces import space_from_config, space_to_config
 from tests.models.conftest import ACTION_SPACES, NESTED, OBSERVATION_SPACES
 
@@ -23,7 +24,8 @@ SPACES = {
     ),
     "bools": spaces.Box(0, 1, (3,), np.bool_),
     "scalar": spaces.Box(-1.0, 1.0, (), np.float32),
-    "no_elements": spaces.Box(0.0, 1.0, (0,), np.float32),
+    "small_categories": spaces.MultiDiscrete([2, 3], np.int32, start=[0, 1]),
+    "tuple_in_a_dict": spaces.Dict({"a": spaces.Tuple([spaces.Discrete(2)])}),
 }
 
 
@@ -42,10 +44,8 @@ def test_a_space_survives_json(space):
     "space",
     [
         spaces.Text(3),
-        spaces.Tuple([spaces.Discrete(2)]),
         spaces.Sequence(spaces.Discrete(2)),
-        spaces.MultiDiscrete([[2, 3], [4, 5]]),
-        spaces.MultiDiscrete([2, 3], start=[1, 0]),
+        spaces.Tuple([spaces.Discrete(2), spaces.Text(3)]),
         spaces.Dict({"a": spaces.Dict({"b": spaces.Text(3)})}),
         "Discrete(3)",
         None,
@@ -55,6 +55,24 @@ def test_a_space_survives_json(space):
 def test_other_spaces_are_refused(space):
     with pytest.raises(ValueError, match="Received: space="):
         space_to_config(space)
+
+
+@pytest.mark.parametrize(
+    ("space", "reason"),
+    [
+        (spaces.Dict({0: spaces.Discrete(2)}), "keys are not all text.*rename them"),
+        (spaces.Dict({}), "no part"),
+        (spaces.Tuple([]), "no part"),
+        (spaces.Box(0.0, 1.0, (0, 3), np.float32), "no element"),
+        (spaces.MultiDiscrete([]), "no element"),
+        (spaces.Box(0, 9, (2,), np.uint64), "use uint32, int64 or float32"),
+        (spaces.Dict({"action_mask": spaces.MultiBinary(3)}), "more than its `action"),
+    ],
+    ids=str,
+)
+def test_a_policy_says_why_it_refuses_a_space(space, reason):
+    with pytest.raises(ValueError, match=f"Received: .*{reason}|{reason}.*Received"):
+        MLPEncoder(space)
 
 
 BOX = {"type": "Box", "shape": [2], "dtype": "float32", "low": 0.0, "high": 1.0}
@@ -86,6 +104,17 @@ BOX = {"type": "Box", "shape": [2], "dtype": "float32", "low": 0.0, "high": 1.0}
         {"type": "MultiDiscrete", "nvec": [2, 0]},
         {"type": "MultiDiscrete", "nvec": "ab"},
         {"type": "MultiDiscrete", "nvec": [10**30]},
+        {"type": "MultiDiscrete", "nvec": [2, 3], "start": [0, 0]},
+        {"type": "MultiDiscrete", "nvec": [2, 3], "start": [1]},
+        {"type": "MultiDiscrete", "nvec": [2, 3], "start": [2**40, 0]},
+        {"type": "MultiDiscrete", "nvec": [2, 3], "start": "ab"},
+        {"type": "MultiDiscrete", "nvec": [[2, 3], [4]]},
+        {"type": "MultiDiscrete", "nvec": [2], "dtype": "float32"},
+        {"type": "MultiDiscrete", "nvec": [2], "dtype": "int64"},
+        {"type": "Discrete", "n": 3, "start": 0, "dtype": "O"},
+        {"type": "Tuple", "spaces": []},
+        {"type": "Tuple", "spaces": {"a": BOX}},
+        {"type": "Tuple", "spaces": [{"type": "Text"}]},
         {"type": "MultiBinary", "n": -1},
         {"type": "MultiBinary", "n": "x"},
         {"type": "Dict", "spaces": [BOX]},

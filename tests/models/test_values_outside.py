@@ -24,6 +24,7 @@ CASES = [
     (spaces.MultiDiscrete([2, 3]), [[1, 3]], "3 in image"),
     (spaces.MultiBinary(2), [[0, 2]], "2 in image"),
     (spaces.Box(0, 1, (1,), np.uint64), [[-1]], "-1 in image"),
+    (spaces.Box(-(2**40), 2**40, (1,), np.int64), [[2**33]], "8589934592 in image"),
     (spaces.Box(-1, 1, (1,), np.float16), [[1e9]], "1000000000.0 in image"),
     (spaces.Box(-1, 1, (1,), np.float32), [["left"]], "image="),
 ]

@@ -16,4 +16,4 @@ if BACKEND != "tensorflow" or importlib.util.find_spec("tf_agents") is None:
 if BACKEND != "jax":
     collect_ignore += ["test_ppo.py", "test_jax_engine.py"]
 if set(collect_ignore) >= {"test_tf_agents_engine.py", "test_jax_engine.py"}:
-    collect_ignore += ["test_faults.py"]
+    collect_ignore += ["test_faults.py", "test_before_training.py"]

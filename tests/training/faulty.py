@@ -15,8 +15,8 @@ class Faulty(gymnasium.Env):
     """Counts its steps; episodes last 6 of them.
 
     Args:
-        fault: What happens once the step is reached: "raise", "die", "hang", "nan",
-            "infinite", "shape", "dtype", "reward", "reset"; or nothing.
+        fault: What happens once the step is reached: "raise", "die", "hang", "slow",
+            "spin", "nan", "infinite", "shape", "dtype", "reward", "reset"; or nothing.
         at: The step, over all episodes.
         once: A file: the fault happens once, in whichever environment makes it.
         only: The fault happens in environments that were seeded with this alone.
@@ -50,6 +50,11 @@ class Faulty(gymnasium.Env):
                     os._exit(7)
                 case "hang":
                     time.sleep(1000)
+                case "slow":
+                    time.sleep(1)
+                case "spin":
+                    while True:
+                        pass
                 case "nan":
                     observation[1] = np.nan
                 case "infinite":

@@ -56,6 +56,15 @@ def test_a_fault_is_told_with_index_seed_and_step(fault):
         step_until_it_ends(failing(fault))
 
 
+def test_what_is_waited_for_is_told_once(capfd):
+    vector = failing("slow", worker_timeout=0.2)
+    step_until_it_ends(vector)
+    told = capfd.readouterr().err.splitlines()
+    where = "Environment 1 (last seeded with 11), step 2 of its episode and 8 of all"
+    (line,) = told
+    assert line.startswith(f"{where}: it has been at work for 0.2 seconds")
+
+
 @pytest.mark.parametrize("fault", ["nan", "shape"])
 def test_a_worker_with_wrong_data_is_not_replaced(fault):
     with pytest.raises(EnvironmentFault, match=f"Environment 1 .*{WRONG[fault]}"):
@@ -72,6 +81,7 @@ class Batch(gymnasium.vector.VectorEnv):
     def __init__(self, observation, reward):
         self.num_envs = 3
         self.single_observation_space = spaces.Box(-9, 9, (2,), np.float32)
+        self.single_action_space = spaces.Discrete(2)
         self.observation_space = gymnasium.vector.utils.batch_space(
             self.single_observation_space, 3
         )

@@ -36,6 +36,7 @@ SMALL = dataclasses.replace(
 TAUGHT = dataclasses.replace(
     SMALL, teacher_coefficient=0.5, teacher_share=0.5, anneal_teacher=True
 )
+ASKED = dataclasses.replace(TAUGHT, auxiliary_coefficient=0.5)
 # An environment without a functional form: gymnasium steps it.
 FED = dataclasses.replace(
     SMALL,
@@ -209,7 +210,7 @@ def test_the_policy_sees_its_previous_action_and_reward(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "recipe", [SMALL, TAUGHT, FED], ids=["functional", "taught", "gymnasium"]
+    "recipe", [SMALL, ASKED, FED], ids=["functional", "taught", "gymnasium"]
 )
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
     whole = Run(recipe, tmp_path / "whole")
@@ -229,6 +230,7 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
     stopped.iterate = until_stopped
     with pytest.raises(StopError):
         stopped.train()
+    stopped.close()
     resumed = Run(recipe, tmp_path / "stopped")
     assert resumed.step == 240
     resumed.train()
@@ -311,6 +313,8 @@ def test_what_it_refuses(tmp_path, recipe_file, monkeypatch, capfd):
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"no teacher. Received: environment='Cart"):
         Run(dataclasses.replace(FED, teacher_coefficient=1.0), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"no targets of a teacher. Received: env"):
+        Run(dataclasses.replace(FED, auxiliary_coefficient=1.0), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     arguments = ["train", recipe_file, "--set", 'engine="tf_agents"']
     assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 2

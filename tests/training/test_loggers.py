@@ -38,6 +38,21 @@ def test_tensorboard_holds_what_was_added(tmp_path):
     assert set(events.Tags()["tensors"]) == {"speed/steps_per_second", "Losses/loss"}
 
 
+def test_a_board_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    """TensorFlow's errors, where it writes the file, are no OSErrors."""
+    pytest.importorskip("tensorboard")
+    board = TensorBoard(tmp_path)
+    writer = board.writer
+
+    def full(*arguments, **keywords):
+        raise type("ResourceExhaustedError", (Exception,), {})("no space left")
+
+    monkeypatch.setattr(writer, "add_scalar", full)
+    with pytest.raises(OSError, match=f"Cannot write {tmp_path}: no space left"):
+        board.add(ROW)
+    board.close()
+
+
 class Wandb(types.ModuleType):
     """What is used of wandb, with notes of its use."""
 

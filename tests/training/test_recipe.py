@@ -1,3 +1,6 @@
+import dataclasses
+import datetime
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +65,9 @@ def test_overrides_are_toml_or_text(recipe_file):
         ("seed=-1", "`seed` must be 0 or greater"),
         ("seed=true", "`seed` must be of type int"),
         ("teacher_coefficient=1", '`engine` must be "jax" with a teacher'),
-        ("policy_coefficient=0.5", '`engine` must be "jax" with a teacher or a pol'),
+        ("policy_coefficient=0.5", '`engine` must be "jax" .* or a policy_coefficient'),
+        ("auxiliary_coefficient=1", '`engine` must be "jax" .* an auxiliary_coeff'),
+        ("auxiliary_coefficient=-1", "`auxiliary_coefficient` must be 0 or greater"),
         ("teacher_share=0.5", "`teacher_share` must be 0 where teacher_coeff"),
         ("teacher_coefficient=-1", "`teacher_coefficient` must be 0 or greater"),
         ("engine=jux", "`engine` must be one of"),
@@ -71,6 +76,20 @@ def test_overrides_are_toml_or_text(recipe_file):
         ("seed", "Expected --set key=value"),
         ("total_steps.x=1", "Expected a table for `total_steps`"),
         ("name=../up", "`name` must be no path. Received: name='../up'"),
+        ("name=.", "`name` must be no path"),
+        ('name="a\\u0000b"', "`name` must be no path"),
+        ("seed=4294967296", "`seed` must be at most 4294967295"),
+        ("evaluation_seed=4294967295", "`evaluation_seed` must be at most 4294967096"),
+        ("total_steps=1180591620717411303424", "`total_steps` must be at most"),
+        ("num_epochs=1180591620717411303424", "`num_epochs` must be at most"),
+        ("learning_rate=inf", "`learning_rate` must be finite"),
+        ("learning_rate=nan", "`learning_rate` must be finite"),
+        ("learning_rate=-1", "`learning_rate` must be greater than 0"),
+        ("entropy_coefficient=nan", "`entropy_coefficient` must be finite"),
+        ("discount=nan", "`discount` must be finite"),
+        (f"discount=1{400 * '0'}", "`discount` must be of type float"),
+        ("worker_timeout=0", "`worker_timeout` must be greater than 0"),
+        ("worker_timeout=nan", "`worker_timeout` must be greater than 0"),
         ("policy=7", "`policy` must be of type str"),
         ("policy=tmaze_one", r"Expected the name of a policy of the zoo: tmaze_<"),
     ],
@@ -78,6 +97,37 @@ def test_overrides_are_toml_or_text(recipe_file):
 def test_an_unknown_key_or_impossible_value_is_named(recipe_file, override, message):
     with pytest.raises(ValueError, match=message):
         load_recipe(recipe_file, [override])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        'a "b" \\ c',
+        "line\nbreak\ttab\x7f\x1b",
+        "и ü 🧠",
+        {"two words": {"к.y": 1}, "plain": [True, 2**70, 0.5]},
+        datetime.datetime(2026, 1, 2, 3, 4, 5),
+        datetime.time(3, 4),
+        float("inf"),
+    ],
+    ids=str,
+)
+def test_a_recipe_that_is_written_can_be_read(value, recipe_file, tmp_path):
+    recipe = dataclasses.replace(
+        load_recipe(recipe_file), environment_arguments={"x": value, "a b": value}
+    )
+    copy = tmp_path / "small.toml"
+    copy.write_text(recipe.to_toml(), "utf-8")
+    assert load_recipe(copy) == recipe
+
+
+def test_names_may_have_blanks_and_any_letters(recipe_file):
+    for name in ("with blanks", "ü и", "a.b", "-"):
+        assert load_recipe(recipe_file, [f'name="{name}"']).name == name
+
+
+def test_a_worker_may_be_waited_for_for_ever(recipe_file):
+    assert load_recipe(recipe_file, ["worker_timeout=inf"]).worker_timeout == math.inf
 
 
 def test_a_missing_file_key_or_broken_toml_is_an_error(tmp_path):

@@ -91,6 +91,12 @@ def test_another_environment_or_encoder_has_its_own_arguments(recipe_file):
     assert recipe.memory_arguments == find_spec("tmaze_10").memory_arguments()
 
 
+def test_a_name_that_is_no_text_is_refused(recipe_file):
+    message = r"`memory` must be of type str. Received: memory=\['gru'\]"
+    with pytest.raises(ValueError, match=message):
+        load_recipe(recipe_file, ['memory=["gru"]'])
+
+
 def test_a_run_keeps_every_key_written_out(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, ["memory=lstm"])
     copy = tmp_path / "copy.toml"

@@ -57,6 +57,17 @@ def test_the_median_seed_is_released_and_all_are_told(sweep, tmp_path):
     assert "| 75.0% | 3.00 |" in (tmp_path / "zoo" / "README.md").read_text()
 
 
+def test_a_run_that_was_evaluated_in_one_episode(sweep, tmp_path):
+    run, folder = sweep / "seed_0", tmp_path / "zoo" / "tmaze_10"
+    file = run / "preset" / "evaluation.json"
+    one = {"episodes": 1, "std_return": None, "returns": [4.0], "successes": [True]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | one))
+
+    assert main(["release", str(run), str(folder)]) == 0
+
+    assert "- mean return: 4.00\n" in (folder / "README.md").read_text()
+
+
 def test_an_unfinished_run_is_not_released(sweep, tmp_path, capsys):
     (sweep / "seed_1" / "preset" / "model.weights.h5").unlink()
 

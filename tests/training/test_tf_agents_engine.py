@@ -79,6 +79,7 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
     stopped.iterate = until_stopped
     with pytest.raises(StopError):
         stopped.train()
+    stopped.close()
     assert stopped.step == 200
     resumed = Run(SMALL, tmp_path / "stopped")
     assert resumed.step == 120
@@ -117,7 +118,7 @@ def test_another_seed_is_another_run(tmp_path):
     [
         ("environment=Nowhere-v0", "`environment` cannot be made"),
         ("environment_arguments.size=3", "`environment` cannot be made"),
-        ("memory_arguments.heads=3", "`memory_arguments` must fit AGaLiTe"),
+        ("memory_arguments.heads=3", "`memory_arguments` must be those of AGaLiTe"),
         ("encoder=conv", "exactly one uint8 image"),
         ("head_activation=wobble", "wobble"),
     ],

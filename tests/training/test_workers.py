@@ -99,6 +99,26 @@ def test_a_worker_that_fails_in_a_reset_begins_another_way():
         vector.close()
 
 
+@pytest.mark.parametrize("fault", ["hang", "spin"])
+def test_a_worker_that_does_not_answer_is_replaced(fault):
+    vector = failing(fault, "async", worker_timeout=2.0)
+    told = (
+        r"Environment 1 \(last seeded with 11\): its process \d+ has not answered for"
+    )
+    try:
+        vector.reset(seed=10)
+        for _ in range(8):
+            vector.step(np.zeros(3, int))
+        with pytest.warns(RuntimeWarning, match=f"(?s){told} 2 seconds.*left: 2"):
+            observation, reward, _, truncated, _ = vector.step(np.zeros(3, int))
+        np.testing.assert_array_equal(truncated, [False, True, False])
+        np.testing.assert_array_equal(reward, [1.0, 0.0, 1.0])
+        observation, *_ = vector.step(np.zeros(3, int))
+        np.testing.assert_array_equal(observation[:, 0], [3.0, 0.0, 3.0])
+    finally:
+        vector.close()
+
+
 def test_restarts_have_a_limit():
     vector = failing("raise", "async", worker_restarts=0)
     with pytest.raises(EnvironmentFault, match=r"(?s)broke.*worker_restarts=0"):

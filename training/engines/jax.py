@@ -14,13 +14,17 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from training.engines import run
+from training.envs.checks import NO_ACTION
 from training.envs.make import (
     make_environments,
     make_functional_environment,
     make_spaces,
 )
+from training.errors import EnvironmentFault
+from training.learning.auxiliary import AuxiliaryHead
 from training.learning.collect import (
     AXIS,
+    STUCK,
     FunctionalCollector,
     GymnasiumCollector,
     finished,
@@ -39,6 +43,10 @@ class Run(run.Run):
         ValueError: If the environments cannot be shared evenly among the devices, a
             part cannot be built, or needs more memory than there is.
     """
+
+    @classmethod
+    def settings(cls) -> Any:
+        return jax.enable_x64(False)  # JAX_ENABLE_X64 would change noise and losses
 
     def spaces(self) -> Any:
         recipe = self.recipe
@@ -66,6 +74,14 @@ class Run(run.Run):
                 f"Received: environment={recipe.environment!r}, "
                 f"teacher_coefficient={recipe.teacher_coefficient}"
             )
+        if recipe.auxiliary_coefficient and not (env and env.teacher_targets):
+            raise ValueError(
+                "`auxiliary_coefficient` must be 0 where the environment has no "
+                "targets of a teacher. Received: environment="
+                f"{recipe.environment!r}, environment_arguments="
+                f"{recipe.environment_arguments}, auxiliary_coefficient="
+                f"{recipe.auxiliary_coefficient}"
+            )
         if env:
             return env.observation_space, env.action_space
         return make_spaces(recipe)
@@ -74,7 +90,10 @@ class Run(run.Run):
         recipe = self.recipe
         mesh = jax.sharding.Mesh(np.array(jax.devices()), (AXIS,), (AxisType.Auto,))
         self.is_chief = jax.process_index() == 0
-        self.ppo = PPO(self.policy, recipe)
+        head = None
+        if self.env and recipe.auxiliary_coefficient:
+            head = AuxiliaryHead(self.env, self.policy, recipe)
+        self.ppo = PPO(self.policy, recipe, head)
         whole = NamedSharding(mesh, PartitionSpec())
         initial = jax.jit(self.ppo.initial_state, out_shardings=whole)()
         self.vector: Any = None
@@ -99,6 +118,8 @@ class Run(run.Run):
 
         def report() -> Any:
             read = {name: float(x) for name, x in metrics.items()}  # waits for it
+            if read.pop(STUCK, 0.0):
+                raise EnvironmentFault(f"An environment: {NO_ACTION}.", wrong_data=True)
             return read, finished(to_host(episodes)), self.collector.seconds
 
         return report
@@ -120,9 +141,7 @@ class Run(run.Run):
 
     def update_policy(self) -> None:
         learner = to_host(self.state[0])
-        for variable, weight in zip(
-            self.policy.trainable_variables, learner.weights, strict=True
-        ):
+        for variable, weight in zip(self.ppo.variables, learner.weights, strict=True):
             variable.assign(weight)
 
     @property
@@ -133,7 +152,7 @@ class Run(run.Run):
         # Asked of all processes that train together.
         return bool(multihost_utils.process_allgather(np.array(came)).any())
 
-    def close(self) -> None:
+    def close_environments(self) -> None:
         if self.vector:
             self.vector.close()
 

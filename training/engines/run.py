@@ -1,6 +1,7 @@
 """A training run: what is the same whichever engine learns."""
 
 import abc
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from training.evaluation.evaluate import check_evaluation
+from training.evaluation.video import check_video
 from training.learning.policy import check_policy, make_policy
 from training.recipe import Recipe
 from training.runs.checkpoints import Checkpoints
-from training.runs.folder import check_folder, open_folder, write_result
+from training.runs.folder import (
+    check_folder,
+    check_writable,
+    open_folder,
+    write_result,
+)
 from training.runs.footprint import check_ram
+from training.runs.lock import FolderLock
 from training.runs.session import Session
 
 # Waits for an iteration and gives its metrics (means over minibatches), the episodes
@@ -25,12 +34,13 @@ class Run(abc.ABC):
     """One training run: made, restored, trained and finished.
 
     An engine gives the hooks: `spaces`, `build`, `begin_episodes`, `iterate`,
-    `arrays`, `restore`, `close`, and where it needs them `update_policy` and
-    `interrupted`.
+    `arrays`, `restore`, `close_environments`, and where it needs them `settings`,
+    `update_policy` and `interrupted`.
 
     Args:
         recipe: The recipe.
         run_dir: Folder of the run. Nothing is written before all can be built.
+        video: Whether an episode is to be drawn in the end.
 
     Attributes:
         policy: The policy that is trained.
@@ -40,29 +50,43 @@ class Run(abc.ABC):
             begun: its report is then read one iteration later.
 
     Raises:
-        ValueError: If the folder holds another run, a part cannot be built, or needs
-            more memory than there is.
+        ValueError: If the folder holds another run, a part cannot be built, saved or
+            evaluated, or needs more memory than there is.
+        TrainingError: If another process trains in the folder.
+        OSError: If the folder cannot be written.
     """
 
     is_chief = True
     overlaps = False
 
-    def __init__(self, recipe: Recipe, run_dir: Path) -> None:
+    def __init__(self, recipe: Recipe, run_dir: Path, video: bool = False) -> None:
+        # All that can end a run is looked for before its first step, what costs least
+        # first.
         check_folder(recipe, run_dir)
+        check_writable(run_dir)
         check_policy(recipe)
         self.recipe = recipe
         self.run_dir = run_dir
         self.step = 0
         self.session: Any = None
+        self.lock: FolderLock | None = None
         self.policy = make_policy(recipe, *self.spaces())
         check_ram(self.policy, recipe)
+        if video:
+            check_video(recipe)
+        check_evaluation(recipe, self.policy)
         self.build()
         if self.is_chief:
-            open_folder(recipe, run_dir)
+            self._open_folder()
         self.checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoints_kept)
         if found := self.checkpoints.restore():
             self.step, arrays = found
             self.restore(arrays)
+
+    @classmethod
+    def settings(cls) -> contextlib.AbstractContextManager[Any]:
+        """What a run is made and trained in, whatever the user's settings are."""
+        return contextlib.nullcontext()
 
     @abc.abstractmethod
     def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
@@ -100,8 +124,24 @@ class Run(abc.ABC):
         return bool(self.session.interrupted)
 
     @abc.abstractmethod
-    def close(self) -> None:
+    def close_environments(self) -> None:
         """Ends the environments and their processes."""
+
+    def close(self) -> None:
+        """Ends what a run holds: environments, and the lock on its folder."""
+        self.close_environments()
+        if self.lock:
+            self.lock.close()
+            self.lock = None
+
+    def _open_folder(self) -> None:
+        try:
+            self.lock = FolderLock(self.run_dir)
+            check_folder(self.recipe, self.run_dir)  # it may have been made meanwhile
+            open_folder(self.recipe, self.run_dir)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def curve(self) -> Any:
@@ -144,7 +184,7 @@ class Run(abc.ABC):
         Returns:
             The evaluation; in processes other than the chief, nothing.
         """
-        self.close()
+        self.close_environments()
         self.update_policy()
         if not self.is_chief:
             return {}

@@ -129,7 +129,7 @@ class Run(run.Run):
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
 
-    def close(self) -> None:
+    def close_environments(self) -> None:
         self.environments.close()
 
     def _variables(self) -> dict[str, Any]:

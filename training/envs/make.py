@@ -16,6 +16,7 @@ from keras_agalite.environments import (
 )
 from keras_agalite.environments.registry import resolve
 from training.envs.checks import CheckedEnv, CheckedVectorEnv
+from training.envs.watched import WatchedVectorEnv
 from training.envs.workers import SupervisedVectorEnv
 from training.recipe import Recipe
 
@@ -54,8 +55,10 @@ def make_environments(
             return CheckedVectorEnv(make_vec(recipe.environment, number, **arguments))
         makers = [functools.partial(make_checked, recipe, i) for i in range(number)]
         if asynchronous:
-            return SupervisedVectorEnv(makers, recipe.worker_restarts)
-        return gymnasium.vector.SyncVectorEnv(makers)
+            return SupervisedVectorEnv(
+                makers, recipe.worker_restarts, recipe.worker_timeout
+            )
+        return WatchedVectorEnv(makers, recipe.worker_timeout)
 
 
 def _make_compiled(

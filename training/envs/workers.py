@@ -4,6 +4,7 @@ Importing this imports no backend: every worker does it.
 """
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -24,19 +25,22 @@ from training.errors import EnvironmentFault
 
 CONTEXT = "forkserver"  # a fork of a process with TensorFlow or JAX may hang
 SECONDS_TO_CLOSE = 5.0
+LONGEST_WAIT = 1e6  # seconds; the system takes no number that is much greater
 
 
 class SupervisedVectorEnv(AsyncVectorEnv):
     """Gymnasium's AsyncVectorEnv, in which a worker may fail.
 
-    A worker that raises or dies is reported, with its index, seed and traceback, and
-    replaced; its episode ends there, truncated, with its last observation. Wrong data
-    (`EnvironmentFault.wrong_data`) is not survived. Workers ignore Ctrl-C, which is
-    the business of the process that made them, and end when that does, however.
+    A worker that raises, dies or does not answer is reported, with its index, seed and
+    traceback, and replaced; its episode ends there, truncated, with its last
+    observation. Wrong data (`EnvironmentFault.wrong_data`) is not survived. Workers
+    ignore Ctrl-C, which is the business of the process that made them, and end when
+    that does, however.
 
     Args:
         makers: One function for each environment, that makes it.
         restarts: How many workers may be replaced, all together.
+        timeout: Seconds after which a worker that does not answer counts as dead.
 
     Raises:
         EnvironmentFault: If an environment cannot be made, gives wrong data, or fails
@@ -44,9 +48,14 @@ class SupervisedVectorEnv(AsyncVectorEnv):
     """
 
     def __init__(
-        self, makers: Sequence[Callable[[], gymnasium.Env[Any, Any]]], restarts: int
+        self,
+        makers: Sequence[Callable[[], gymnasium.Env[Any, Any]]],
+        restarts: int,
+        timeout: float = math.inf,
     ) -> None:
         self.allowed = restarts
+        self.timeout = timeout
+        self.deadlines = [math.inf] * len(makers)
         self.restarts = 0
         self.seeds: list[int | None] = [None] * len(makers)
         context = multiprocessing.get_context(CONTEXT)
@@ -129,9 +138,17 @@ class SupervisedVectorEnv(AsyncVectorEnv):
         # A worker that is gone is noticed when its answer is read.
         with contextlib.suppress(OSError):
             self.parent_pipes[i].send((command, data))
+        self.deadlines[i] = time.monotonic() + self.timeout
 
     def _receive(self, i: int) -> Any:
+        left = max(self.deadlines[i] - time.monotonic(), 0.0)
         try:
+            if not self.parent_pipes[i].poll(left if left < LONGEST_WAIT else None):
+                raise EnvironmentFault(
+                    f"Environment {i} (last seeded with {self.seeds[i]}): its process "
+                    f"{self.processes[i].pid} has not answered for {self.timeout:g} "
+                    "seconds (worker_timeout)."
+                )
             result, fault = self.parent_pipes[i].recv()
         except (EOFError, OSError):
             process = self.processes[i]

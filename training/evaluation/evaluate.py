@@ -1,10 +1,13 @@
 """Evaluation of a policy in the environment of a recipe, on any backend."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import keras_agalite
+from keras_agalite.environments.functional.registry import has_functional
 from keras_agalite.presets import find_preset
+from training.envs.make import explained, make_checked
 from training.recipe import Recipe
 
 
@@ -35,6 +38,32 @@ def evaluate_recipe(
         deterministic=not sampled,
         environment_arguments=recipe.environment_arguments,
     )
+
+
+def check_evaluation(recipe: Recipe, policy: keras_agalite.MemoryPolicy) -> None:
+    """Checks that a policy can be evaluated where the recipe says, without playing.
+
+    Environments that have a vector form of their own are trained in it, and evaluated
+    in their plain form.
+
+    Raises:
+        ValueError: If the environment cannot be made, or has other spaces than those
+            that the policy was made for.
+        EnvironmentFault: If it raises, or gives wrong data, in a reset.
+    """
+    if has_functional(recipe.environment):
+        return  # the same functions are trained and evaluated
+    with explained(recipe):
+        env = make_checked(recipe, 0)
+    with contextlib.closing(env):
+        found = env.observation_space, env.action_space
+        expected = policy.observation_space, policy.action_space
+        if found != expected:
+            raise ValueError(
+                f"`environment` must have the same spaces alone as in a vector, "
+                f"{expected}. Received: environment={recipe.environment!r} with {found}"
+            )
+        env.reset(seed=recipe.evaluation_seed)
 
 
 def preset_recipe(preset: str | Path) -> Path:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from keras_agalite.action_masks import ACTION_MASK, has_action
 from keras_agalite.environments.functional import (
     FunctionalEnv,
     reset_envs,
@@ -17,13 +18,17 @@ from keras_agalite.environments.functional import (
 from training.learning.ppo import PPO, Experience
 
 AXIS = "environments"
+# Steps whose mask left no action: not an error inside a compiled program.
+STUCK = "steps_without_action"
 NOISE, WORLD = range(2)  # what a key is for
 
 
 class FunctionalCollector:
     """Worlds that live in JAX: collecting and learning are one compiled program.
 
-    The state is `(worlds, memory_state)`.
+    The state is `(worlds, memory_state, teacher_state)`; without a teacher the last is
+    empty. The teacher is asked in every step of every world, also where it does not
+    act: what it has not been shown it does not know.
 
     Args:
         env: The environment.
@@ -46,8 +51,7 @@ class FunctionalCollector:
         self._reset = local(lambda keys: reset_envs(env, keys), (rows,))
         self._step = local(lambda *x: step_envs(env, *x), (rows, rows, rows))
         self._observe = local(env.observe_all, (rows,))
-        teacher = env.teacher_action
-        self._ask_teacher = teacher and local(jax.vmap(teacher), (rows,))
+        self._ask_teacher = local(jax.vmap(self._teach), (rows, rows, rows))
         learner, worlds = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
         self.reset = jax.jit(self._start, out_shardings=worlds)
         if ppo.learns_in_steps:
@@ -65,8 +69,23 @@ class FunctionalCollector:
     def _start(self) -> Any:
         recipe = self.ppo.recipe
         keys = row_keys(recipe.seed, WORLD, 0, recipe.num_environments)
-        memory_state = self.ppo.policy.initial_state(recipe.num_environments)
-        return self._reset(keys), memory_state
+        number = recipe.num_environments
+        teacher_state = self.env.initial_teacher_state() if recipe.is_taught else ()
+        teacher_state = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (number, *x.shape)), teacher_state
+        )
+        return self._reset(keys), self.ppo.policy.initial_state(number), teacher_state
+
+    def _teach(self, state: Any, teacher_state: Any, start: Any) -> Any:
+        """The teacher's state, and its action and targets where they are used."""
+        env: Any = self.env
+        action, teacher_state = env.teacher_action(state, teacher_state, start)
+        targets = None
+        if self.ppo.head is not None:
+            targets = env.teacher_targets(state, teacher_state)
+        if not self.ppo.recipe.teacher_coefficient:
+            action = None
+        return teacher_state, action, targets
 
     def _iterate(self, learner: Any, state: Any) -> Any:
         """Collects one sequence in each world and learns from them.
@@ -76,12 +95,19 @@ class FunctionalCollector:
         """
         state, experience, episodes = self.collect(learner, state)
         learner, metrics = self.ppo.learn(learner, experience)
-        return learner, state, metrics, episodes
+        return learner, state, metrics | self._stuck(experience), episodes
+
+    def _stuck(self, experience: Experience) -> dict[str, Any]:
+        sizes = self.ppo.policy.mask_sizes
+        if not sizes:
+            return {}
+        legal = has_action(experience.observation[ACTION_MASK], sizes)
+        return {STUCK: jnp.sum(experience.valid & ~legal)}
 
     def _iterate_in_steps(self, learner: Any, state: Any) -> Any:
         state, experience, episodes = self._collect(learner, state)
         learner, metrics = self.ppo.learn_in_steps(learner, experience)
-        return learner, state, metrics, episodes
+        return learner, state, metrics | self._stuck(experience), episodes
 
     def collect(self, learner: Any, state: Any) -> Any:
         """Plays `sequence_length` steps in each world."""
@@ -89,14 +115,17 @@ class FunctionalCollector:
         first = learner.iteration * recipe.sequence_length
 
         def step(carry: Any, time: Any) -> Any:
-            worlds, memory_state = carry
+            worlds, memory_state, teacher_state = carry
             observation = self._observe(worlds.state)
             action, log_prob, value, memory_state = act(
                 self.ppo, learner.weights, observation, memory_state, worlds.start, time
             )
-            advice = by_policy = None
-            if ask := recipe.teacher_coefficient and self._ask_teacher:
-                advice = ask(worlds.state)
+            advice = by_policy = targets = None
+            if recipe.is_taught:
+                teacher_state, advice, targets = self._ask_teacher(
+                    worlds.state, teacher_state, worlds.start
+                )
+            if advice is not None:
                 by_policy = ~self.ppo.teacher_acts(learner.iteration)
                 action = jnp.where(by_policy, action, advice)
             # Step 0 of the noise belongs to the reset.
@@ -114,12 +143,13 @@ class FunctionalCollector:
             episode = {"ended": ended, "return": new.total, "length": new.elapsed}
             if "success" in transition.info:
                 episode["success"] = transition.info["success"]
-            return (new, memory_state), (row, (advice, by_policy), episode)
+            taught = (advice, by_policy, targets)
+            return (new, memory_state, teacher_state), (row, taught, episode)
 
         times = first + jnp.arange(recipe.sequence_length)
         end, steps = jax.lax.scan(step, state, times)
         rows, teacher, episodes = jax.tree.map(lambda x: x.swapaxes(0, 1), steps)
-        worlds, memory_state = end
+        worlds, memory_state, _ = end
         final = self._observe(worlds.state)
         _, _, final_value, _ = act(
             self.ppo, learner.weights, final, memory_state, worlds.start, 0

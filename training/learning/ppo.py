@@ -13,6 +13,7 @@ import keras
 
 from keras_agalite import MemoryPolicy
 from keras_agalite.models.spaces import leaves
+from training.learning.auxiliary import AuxiliaryHead, auxiliary_loss
 from training.recipe import Recipe
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -36,6 +37,8 @@ class Experience(NamedTuple):
         final_value: The value after the last step, `(batch,)`.
         teacher: The teacher's actions; None without one.
         by_policy: The policy chose the action, not the teacher; None without one.
+        targets: What the teacher knew, `TeacherTargets` of shape `(batch, time,
+            ...)`; None without an auxiliary loss.
     """
 
     observation: Any
@@ -51,6 +54,7 @@ class Experience(NamedTuple):
     final_value: Any
     teacher: Any = None
     by_policy: Any = None
+    targets: Any = None
 
 
 class Minibatch(NamedTuple):
@@ -66,13 +70,14 @@ class Minibatch(NamedTuple):
     state: Any
     teacher: Any = None
     by_policy: Any = None
+    targets: Any = None
 
 
 class LearnerState(NamedTuple):
     """What learning changes.
 
     Attributes:
-        weights: The policy's trainable weights.
+        weights: The policy's trainable weights, and after them the auxiliary head's.
         optimizer: The optimizer's variables.
         iteration: Batches learnt from, int32.
     """
@@ -120,12 +125,22 @@ class PPO:
     Args:
         policy: The policy, under KERAS_BACKEND=jax.
         recipe: Its settings.
+        head: Asks the policy's memory what the teacher knows; None without an
+            auxiliary loss.
     """
 
-    def __init__(self, policy: MemoryPolicy, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        policy: MemoryPolicy,
+        recipe: Recipe,
+        head: AuxiliaryHead | None = None,
+    ) -> None:
         self.policy = policy
         self.recipe = recipe
-        self.constants = [v.value for v in policy.non_trainable_variables]
+        self.head = head
+        self.variables = [*policy.trainable_variables]
+        if head is not None:
+            self.variables += head.trainable_variables
         self.optimizer = keras.optimizers.Adam(
             AnnealedRate(recipe)
             if recipe.anneal_learning_rate
@@ -133,7 +148,7 @@ class PPO:
             epsilon=recipe.adam_epsilon,
             global_clipnorm=recipe.max_gradient_norm,
         )
-        self.optimizer.build(policy.trainable_variables)
+        self.optimizer.build(self.variables)
         seen = [space for _, space in leaves(policy.observation_space)]
         sees_images = any(len(space.shape) == 3 for space in seen)
         self.learns_in_steps = sees_images and jax.default_backend() == "cpu"
@@ -143,10 +158,14 @@ class PPO:
 
     def initial_state(self) -> LearnerState:
         return LearnerState(
-            [v.value for v in self.policy.trainable_variables],
+            [v.value for v in self.variables],
             [v.value for v in self.optimizer.variables],
             jnp.int32(0),
         )
+
+    def with_weights(self, weights: Any) -> Any:
+        """A scope inside which the policy and the head have the weights given."""
+        return keras.StatelessScope(list(zip(self.variables, weights, strict=True)))
 
     def run_policy(self, weights: Any, observation: Any, state: Any, start: Any) -> Any:
         """The policy over sequences, with the weights given.
@@ -154,10 +173,8 @@ class PPO:
         Returns:
             `(out, state)`, as `MemoryPolicy` does.
         """
-        result, _ = self.policy.stateless_call(
-            weights, self.constants, observation, state=state, start=start
-        )
-        return result
+        with self.with_weights(weights):
+            return self.policy(observation, state=state, start=start)
 
     def loss(
         self, weights: Any, batch: Minibatch, teacher_coefficient: Any = 0.0
@@ -165,10 +182,11 @@ class PPO:
         """PPO's loss; with a teacher, also the cross-entropy with its actions.
 
         Schmitt et al., "Kickstarting Deep Reinforcement Learning", arXiv 1803.03835,
-        equation 2, for a teacher that is sure of its action.
+        equation 2, for a teacher that is sure of its action. With an auxiliary head
+        also `auxiliary_loss`.
 
         Args:
-            weights: The policy's.
+            weights: As in `LearnerState`.
             batch: What was collected.
             teacher_coefficient: The coefficient of the teacher's term.
 
@@ -177,7 +195,12 @@ class PPO:
             names them) and diagnostics.
         """
         recipe, actor = self.recipe, self.policy.actor
-        out, _ = self.run_policy(weights, batch.observation, batch.state, batch.start)
+        with self.with_weights(weights):
+            features, _ = self.policy.remember(
+                batch.observation, batch.state, batch.start
+            )
+            out = self.policy.decide(features, batch.observation)
+            answers = None if self.head is None else self.head(features)
         valid = batch.valid.astype(jnp.float32)
 
         advantage = batch.advantage - jnp.mean(batch.advantage)
@@ -217,6 +240,10 @@ class PPO:
         }
         if batch.teacher is not None:
             diagnostics["teacher_cross_entropy"] = mean(cross_entropy)
+        if answers is not None:
+            asked, errors = auxiliary_loss(*answers, batch.targets)
+            terms["auxiliary_loss"] = recipe.auxiliary_coefficient * asked
+            diagnostics |= errors
         return sum(terms.values()), {**terms, **diagnostics}
 
     def learn(self, state: LearnerState, experience: Experience) -> Any:
@@ -306,6 +333,7 @@ class PPO:
         return Minibatch(
             x.observation, x.start, x.valid, x.action, x.log_prob,
             advantage, advantage + x.value, x.state, x.teacher, x.by_policy,
+            x.targets,
         )  # fmt: skip
 
 
@@ -335,7 +363,7 @@ def take_rows(batch: Any, places: Any) -> Any:
     groups = len(places)
 
     def take(x: Any) -> Any:
-        x = x.reshape(groups, -1, *x.shape[1:])
+        x = x.reshape(groups, len(x) // groups, *x.shape[1:])
         return jax.vmap(lambda rows, i: rows[i])(x, places)
 
     return jax.tree.map(take, batch)

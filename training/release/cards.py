@@ -59,7 +59,7 @@ def card(folder: Path) -> str:
         "",
         f"A policy with the memory {memory['class']} "
         f"({_arguments(memory['config'])}) for `{recipe.environment}`{arguments}, "
-        f"{count_numbers(folder / 'model.weights.h5'):,} weights.",
+        f"{_num_weights(folder):,} weights.",
         "",
         "```python",
         "import keras_agalite",
@@ -147,12 +147,11 @@ def _scores(evaluation: dict[str, Any]) -> list[str]:
     rows = []
     if "success_rate" in evaluation:
         rows.append(f"- success rate: {evaluation['success_rate']:.1%}")
-    deviation = evaluation["std_return"]
-    rows.append(
-        f"- mean return: {evaluation['mean_return']:.2f} "
-        f"(standard deviation over episodes {deviation:.2f})"
-    )
-    if deviation > 1e-6:
+    rows.append(f"- mean return: {evaluation['mean_return']:.2f}")
+    deviation = evaluation["std_return"]  # None of one episode
+    if deviation is not None:
+        rows[-1] += f" (standard deviation over episodes {deviation:.2f})"
+    if deviation and deviation > 1e-6:
         low, high = mean_interval(np.array(evaluation["returns"]))
         rows[-1] += f", 95% bootstrap interval {low:.2f} to {high:.2f}"
     rows.append(f"- mean length: {evaluation['mean_length']:.1f} steps")
@@ -195,7 +194,7 @@ def _row(folder: Path) -> str:
         f"[{folder.name}]({folder.name}/)",
         f"{recipe.environment}{_in_brackets(recipe.environment_arguments)}",
         config["memory"]["class"],
-        f"{count_numbers(folder / 'model.weights.h5'):,}",
+        f"{_num_weights(folder):,}",
         "" if success is None else f"{success:.1%}",
         f"{evaluation['mean_return']:.2f}",
     ]

@@ -41,7 +41,6 @@ class Checkpoints:
             OSError: If it cannot be written; the message names the file. The
                 checkpoints before it stay as they are.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self._path(step), lambda file: np.savez(file, **arrays))
         for old in self.steps()[: -self.kept]:
             self._path(old).unlink()

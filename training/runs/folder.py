@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from training.atomic_write import write_text
 from training.evaluation.evaluate import evaluate_recipe
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe, load_recipe, to_toml_value
 
 RECIPE = "recipe.toml"
 # What may change when a run is continued: it may go on for longer, or otherwise
@@ -19,6 +20,7 @@ MAY_CHANGE = {
     "evaluation_episodes",
     "vectorization_mode",
     "worker_restarts",
+    "worker_timeout",
 }
 
 
@@ -29,21 +31,51 @@ def check_folder(recipe: Recipe, run_dir: Path) -> None:
         ValueError: If the folder holds a run with another recipe.
     """
     file = run_dir / RECIPE
-    if file.is_file():
-        before = dataclasses.asdict(load_recipe(file))
-        after = dataclasses.asdict(recipe)
-        changed = {key for key in after if before[key] != after[key]} - MAY_CHANGE
-        if changed:
-            raise ValueError(
-                f"The run {run_dir} was made with another recipe: choose another "
-                f"--run-dir, or remove it. Received: changed {sorted(changed)}"
-            )
+    if not file.is_file():
+        return
+    before, after = dataclasses.asdict(load_recipe(file)), dataclasses.asdict(recipe)
+    changed = {
+        key
+        for key, value in after.items()
+        # NaN equals nothing, and is written as it was.
+        if before[key] != value and to_toml_value(before[key]) != to_toml_value(value)
+    }
+    if changed - MAY_CHANGE:
+        raise ValueError(
+            f"The run {run_dir} was made with another recipe: choose another "
+            f"--run-dir, or remove it. Received: changed {sorted(changed - MAY_CHANGE)}"
+        )
+
+
+def check_writable(run_dir: Path) -> None:
+    """Checks that the folder of a run can be made and written.
+
+    Raises:
+        ValueError: If it would have to be made in what is no folder.
+        OSError: If it is read-only.
+    """
+    folders = [run_dir, *run_dir.absolute().parents]
+    nearest = next(path for path in folders if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"Expected a folder for the run. Received: {nearest}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OSError(f"Cannot write {run_dir / RECIPE}: {nearest} is read-only")
 
 
 def open_folder(recipe: Recipe, run_dir: Path) -> None:
     """Makes the folder of a run, with its recipe."""
-    run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / RECIPE, recipe.to_toml())
+
+
+def finished_result(recipe: Recipe, run_dir: Path) -> dict[str, Any] | None:
+    """The evaluation of a run that is finished, with nothing changed; else None."""
+    file = run_dir / "evaluation.json"
+    if not file.is_file() or load_recipe(run_dir / RECIPE) != recipe:
+        return None
+    result: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    # It may be of before: continued for longer, the run has not got there yet.
+    done = result["trained_steps"] >= recipe.total_steps
+    return result if done and result["episodes"] == recipe.evaluation_episodes else None
 
 
 def runs_of(folder: Path) -> list[Path]:
@@ -58,11 +90,14 @@ def write_result(
 ) -> dict[str, Any]:
     """Writes the trained policy as a preset, and its evaluation, which it returns."""
     preset = run_dir / "preset"
-    policy.save_to_preset(preset)
-    shutil.copy(run_dir / RECIPE, preset / RECIPE)
+    try:
+        policy.save_to_preset(preset)
+        shutil.copy(run_dir / RECIPE, preset / RECIPE)
+    except (OSError, RuntimeError) as error:  # HDF5 raises both
+        raise OSError(f"Cannot write {preset}: {error}") from error
     result = evaluate_recipe(policy, recipe)
     result["trained_steps"] = trained_steps
     text = json.dumps(result, indent=2) + "\n"
-    for folder in (run_dir, preset):
+    for folder in (preset, run_dir):  # the last one says that the run is finished
         write_text(folder / "evaluation.json", text)
     return result

@@ -36,13 +36,25 @@ def check_ram(policy: MemoryPolicy, recipe: Recipe) -> None:
         )
 
 
+def check_weights(number: int) -> None:
+    """Raises a ValueError if so many weights surely need more memory than there is."""
+    needed, free = 4 * number * FLOAT, available_bytes()
+    if free is not None and needed > free:
+        raise ValueError(
+            f"The policy needs at least {_gib(needed)} of memory for its weights, "
+            f"their gradient and Adam's moments, and {_gib(free)} are free. Received: "
+            f"{number:,} weights"
+        )
+
+
 def footprint(policy: MemoryPolicy, recipe: Recipe) -> dict[str, int]:
     """Bytes of what is large, a lower estimate.
 
     Returns:
         `rollout`: the experience; `states`: of the memories, at the start of the
         sequences and now; `activations`: what is kept of a minibatch for the
-        gradient; `weights`: with their gradient and Adam's two moments.
+        gradient; `weights`: with their gradient and Adam's two moments; `order`: in
+        which the sequences are learnt from.
     """
     steps = recipe.steps_per_iteration
     frame = sum(_bytes(space) for _, space in leaves(policy.observation_space))
@@ -51,11 +63,13 @@ def footprint(policy: MemoryPolicy, recipe: Recipe) -> dict[str, int]:
     state = sum(tree.flatten(policy.state_size)) * FLOAT
     weights = sum(math.prod(w.shape) for w in policy.trainable_variables) * FLOAT
     sequences = recipe.num_environments // recipe.num_minibatches
+    order = recipe.num_epochs if recipe.engine == "jax" else 1
     return {
         "rollout": COPIES[recipe.engine] * steps * frame,
         "states": 2 * recipe.num_environments * state,
         "activations": sequences * activations(policy, recipe.sequence_length) * FLOAT,
         "weights": 4 * weights,
+        "order": order * recipe.num_environments * FLOAT,
     }
 
 

@@ -1,21 +1,31 @@
-"""Ctrl-C: the first asks a run to save and stop, the second stops it at once."""
+"""Signals ask a run to save and stop; a Ctrl-C after that stops it at once."""
 
 import os
 import signal
 import threading
+import time
 from typing import Any
 
 from training.errors import Interrupted
 
 MESSAGE = b"\nStopping after this iteration; once more stops at once.\n"
 SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SECONDS_BETWEEN_LOOKS = 1.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def signals_to_catch() -> list[signal.Signals]:
+    """`SIGNALS`, without SIGHUP under nohup, where it stays ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [x for x in SIGNALS if x != signal.SIGHUP or not ignored]
 
 
 class Interrupt:
-    """Remembers SIGINT and SIGTERM while it is entered, in the main thread.
+    """Remembers SIGINT, SIGTERM and SIGHUP while it is entered, in the main thread.
 
-    A second signal has its default effect, which no running computation delays.
+    After the first, SIGINT has its default effect, which no running computation
+    delays. The others may come twice: batch systems send them to a sweep and to its
+    run, and the sweep passes them on. SIGHUP stays ignored under nohup.
 
     Attributes:
         signal_number: The signal that came, or None.
@@ -27,7 +37,8 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._remember) for n in SIGNALS}
+            for number in signals_to_catch():
+                self._before[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -35,9 +46,10 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self.signal_number is not None:
+            return
         self.signal_number = number
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
         # Not print: the signal may have come in the middle of one.
         os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + MESSAGE)
 
@@ -45,3 +57,18 @@ class Interrupt:
         """Raises `Interrupted` if a signal came."""
         if self.signal_number is not None:
             raise Interrupted(self.signal_number)
+
+
+def end_with(parent: int) -> None:
+    """Asks this process to save and stop, as SIGTERM does, when its parent is gone.
+
+    Args:
+        parent: The parent's process id, as the parent itself told it.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

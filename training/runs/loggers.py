@@ -5,6 +5,7 @@ All names are those of curve.jsonl, behind one of the prefixes of `GROUPS`.
 
 import contextlib
 import importlib.util
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ class TensorBoard:
         if importlib.util.find_spec("tensorboard"):
             from tensorboard import summary
 
-            self.writer = summary.Writer(str(folder))
+            self._hook = threading.excepthook
+            threading.excepthook = self._thread_failed
+            with self._named():
+                self.writer = summary.Writer(str(folder))
 
     def add(self, row: dict[str, Any]) -> None:
         if self.writer:
@@ -59,14 +63,21 @@ class TensorBoard:
 
     def close(self) -> None:
         if self.writer:
-            with self._named():
-                self.writer.close()
+            with self._named(), contextlib.closing(self.writer):
+                self.writer.flush()
+            threading.excepthook = self._hook
+
+    def _thread_failed(self, failure: Any) -> None:
+        """Shows what ended a thread, but not its writer's: `add` raises that again."""
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            self._hook(failure)
 
     @contextlib.contextmanager
     def _named(self) -> Any:
         try:
             yield
-        except OSError as error:
+        # Where TensorFlow is installed it writes the file, with errors of its own.
+        except Exception as error:
             raise OSError(f"Cannot write {self.folder}: {error}") from error
 
 

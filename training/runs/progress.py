@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from training.atomic_write import write_text
+from training.atomic_write import write_text, write_whole
 
 
 class Curve:
@@ -68,8 +68,10 @@ class Curve:
         axes.set_title(title)
         axes.grid(alpha=0.3)
         axes.legend(handles=lines, loc="lower right")
-        figure.savefig(path, dpi=120)
-        plt.close(figure)
+        try:
+            write_whole(path, lambda file: figure.savefig(file, dpi=120))
+        finally:
+            plt.close(figure)
 
 
 class Display:

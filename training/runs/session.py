@@ -1,5 +1,7 @@
 """What surrounds the iterations of a run, whichever engine does them."""
 
+import contextlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,12 @@ class Session:
     def __exit__(self, *error: Any) -> None:
         self.interrupt.__exit__(*error)
         self.display.__exit__(*error)
-        for writer in self.writers:
-            writer.close()
+        # What could not be written ends a run once; it hides no other error.
+        with contextlib.ExitStack() as stack:
+            if error[0]:
+                stack.enter_context(contextlib.suppress(OSError))
+            for writer in self.writers:
+                stack.callback(writer.close)
 
     @property
     def interrupted(self) -> bool:
@@ -89,7 +95,9 @@ class Session:
         check_metrics(step, metrics, self.checkpoints)
         if self.curve is None:
             return
-        row = {"step": step, **speed, **summarize(episodes), **metrics}
+        # JSON has no NaN, which explained_variance is where all returns are equal.
+        known = {k: x if math.isfinite(x) else None for k, x in metrics.items()}
+        row = {"step": step, **speed, **summarize(episodes), **known}
         self.curve.add(row)
         for writer in self.writers:
             writer.add(row)

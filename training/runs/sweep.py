@@ -1,12 +1,15 @@
 """The same recipe with several training seeds, one process each."""
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from training.errors import Interrupted
 from training.recipe import load_recipe
+from training.runs.interrupt import SIGNALS, signals_to_catch
 
 
 def sweep(
@@ -26,7 +29,7 @@ def sweep(
         The folder of the runs.
 
     Raises:
-        Interrupted: If a run was stopped with Ctrl-C: the others are not begun.
+        Interrupted: If a signal stopped a run: the others are not begun.
         ValueError: If the recipe is not valid or a run failed; the message says
             which seeds did. The other seeds are trained all the same.
     """
@@ -38,9 +41,11 @@ def sweep(
         for text in [*overrides, f"seed={seed}"]:
             command += ["--set", text]
         command += ["--run-dir", str(folder / f"seed_{seed}")]
+        command += ["--parent", str(os.getpid())]
         code = _run(command)
-        if code in (128 + signal.SIGINT, -signal.SIGINT):
-            raise Interrupted(signal.SIGINT)
+        for number in SIGNALS:
+            if code in (128 + number, -number):
+                raise Interrupted(number)
         if code:
             failed.append(seed)
     if failed:
@@ -49,9 +54,25 @@ def sweep(
 
 
 def _run(command: list[str]) -> int:
-    """Runs a process, and leaves Ctrl-C to it: it saves before it ends."""
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        return subprocess.run(command).returncode
-    finally:
-        signal.signal(signal.SIGINT, before)
+    """Runs a process, and leaves signals to it: it saves before it ends.
+
+    A terminal sends Ctrl-C to both. The other signals are passed on, and stop the
+    sweep also if the run ended well meanwhile.
+    """
+    asked: list[int] = []
+
+    def pass_on(number: int, frame: Any) -> None:
+        asked.append(number)
+        if number != signal.SIGINT:
+            process.send_signal(number)
+
+    with subprocess.Popen(command) as process:
+        before = {
+            number: signal.signal(number, pass_on) for number in signals_to_catch()
+        }
+        try:
+            code = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return 128 + asked[0] if asked else code

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from keras_agalite.environments.functional.protocol import (
         FunctionalEnv as FunctionalEnv,
     )
+    from keras_agalite.environments.functional.protocol import (
+        TeacherTargets as TeacherTargets,
+    )
     from keras_agalite.environments.functional.registry import (
         has_functional as has_functional,
     )
@@ -52,6 +55,7 @@ _SOURCES = {
     "RepeatFirst": "functional.repeat",
     "RepeatPrevious": "functional.repeat",
     "TMaze": "functional.tmaze",
+    "TeacherTargets": "functional.protocol",
     "Transition": "functional.batch",
     "has_functional": "functional.registry",
     "make_functional": "functional.registry",

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 
@@ -13,6 +13,25 @@ def check_limit(max_episode_steps: int) -> None:
         raise ValueError(
             f"`max_episode_steps` must be at least 1. Received: {max_episode_steps=}"
         )
+
+
+class TeacherTargets(NamedTuple):
+    """What a teacher knows, as questions to a memory that may know it too.
+
+    Each has a weight, in the shape of the answers: 0 where it is not asked. Numbers
+    should be of the order of 1.
+
+    Attributes:
+        flags: Answers yes and no, bool of shape `(num_flags,)`.
+        flag_weights: Their weights.
+        values: Numbers, float32 of shape `(num_values,)`.
+        value_weights: Their weights.
+    """
+
+    flags: Any
+    flag_weights: Any
+    values: Any
+    value_weights: Any
 
 
 class FunctionalEnv(abc.ABC):
@@ -32,9 +51,14 @@ class FunctionalEnv(abc.ABC):
         max_episode_steps: Steps after which an episode is truncated.
         costly_reset: A new episode costs much more than a step. Then only the
             environments that need one are reset, one group after another.
-        teacher_action: A method that gives the action of a teacher that sees the whole
-            state, `teacher_action(state) -> action`; None where the environment has
-            no teacher.
+        teacher_action: A method that gives the action of a teacher,
+            `teacher_action(state, teacher_state, start) -> (action, teacher_state)`;
+            None where the environment has no teacher. What it carries from step to
+            step begins as `initial_teacher_state` gives it; `start` says that the
+            state is the first of an episode, so that it must forget the last one.
+        teacher_targets: A method that gives what the teacher knows after its action,
+            `teacher_targets(state, teacher_state) -> TeacherTargets`; None where the
+            environment asks nothing.
 
     Example:
         >>> class Coin(FunctionalEnv):
@@ -57,7 +81,8 @@ class FunctionalEnv(abc.ABC):
     action_space: gymnasium.Space[Any]
     max_episode_steps: int
     costly_reset: bool = False
-    teacher_action: Callable[[Any], Any] | None = None
+    teacher_action: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None
+    teacher_targets: Callable[[Any, Any], TeacherTargets] | None = None
 
     @abc.abstractmethod
     def reset(self, key: Any) -> Any:
@@ -92,6 +117,13 @@ class FunctionalEnv(abc.ABC):
         Args:
             state: A state, of one environment.
         """
+
+    def initial_teacher_state(self) -> Any:
+        """What the teacher of one environment carries: any tree of arrays.
+
+        Nothing, where all that it knows is in the environment's state.
+        """
+        return ()
 
     def observe_all(self, states: Any) -> Any:
         """The observations of a batch of environments.

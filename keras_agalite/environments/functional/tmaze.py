@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from keras_agalite.environments import tmaze
-from keras_agalite.environments.functional.protocol import FunctionalEnv
+from keras_agalite.environments.functional.protocol import (
+    FunctionalEnv,
+    TeacherTargets,
+)
 
 
 class TMazeState(NamedTuple):
@@ -30,7 +33,7 @@ class TMaze(FunctionalEnv):
 
     Observation: float32 of shape `(2 + position bits + num_distractors,)`. Actions:
     0 up, 1 down, 2 left, 3 right. Its teacher walks to the junction and turns to the
-    goal.
+    goal; a memory can be asked whether that is up.
 
     Args:
         corridor_length: Number of positions; the junction is the last.
@@ -85,10 +88,15 @@ class TMaze(FunctionalEnv):
         )
         return state, reward, terminated, {"success": success}
 
-    def teacher_action(self, state: TMazeState) -> Any:
+    def teacher_action(self, state: TMazeState, teacher_state: Any, start: Any) -> Any:
         """Straight on, and at the junction to the goal."""
         junction = state.position == self.corridor_length - 1
-        return jnp.where(junction, state.goal, tmaze.RIGHT)
+        return jnp.where(junction, state.goal, tmaze.RIGHT), teacher_state
+
+    def teacher_targets(self, state: TMazeState, teacher_state: Any) -> TeacherTargets:
+        """Whether the goal is up."""
+        flag, none = (state.goal == tmaze.UP)[None], jnp.zeros(0)
+        return TeacherTargets(flag, jnp.ones(1), none, none)
 
     def observe(self, state: TMazeState) -> Any:
         cue = jnp.stack([state.goal == tmaze.DOWN, state.goal == tmaze.UP])

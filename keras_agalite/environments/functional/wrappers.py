@@ -35,11 +35,16 @@ class PreviousActionReward(FunctionalEnv):
         self.action_space = env.action_space
         self.max_episode_steps = env.max_episode_steps
         self.costly_reset = env.costly_reset
-        if teacher_action := env.teacher_action:
-            self.teacher_action = lambda state: teacher_action(state[0])
+        if act := env.teacher_action:
+            self.teacher_action = lambda state, *rest: act(state[0], *rest)
+        if ask := env.teacher_targets:
+            self.teacher_targets = lambda state, *rest: ask(state[0], *rest)
         wrapped = wrappers.PreviousActionReward(_Spaces(env))
         self.observation_space = wrapped.observation_space
         self.size = wrapped.size
+
+    def initial_teacher_state(self) -> Any:
+        return self.env.initial_teacher_state()
 
     def reset(self, key: Any) -> Any:
         return self.env.reset(key), jnp.zeros(self.size), jnp.zeros(1)
@@ -54,8 +59,10 @@ class PreviousActionReward(FunctionalEnv):
         if isinstance(space, spaces.Discrete):
             return jax.nn.one_hot(action - int(space.start), int(space.n))
         if isinstance(space, spaces.MultiDiscrete):
+            numbers = zip(space.nvec, space.start, strict=True)
             parts = [
-                jax.nn.one_hot(action[i], int(n)) for i, n in enumerate(space.nvec)
+                jax.nn.one_hot(action[i] - int(start), int(n))
+                for i, (n, start) in enumerate(numbers)
             ]
             return jnp.concatenate(parts)
         return jnp.ravel(action).astype(jnp.float32)

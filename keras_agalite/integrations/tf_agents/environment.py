@@ -16,32 +16,53 @@ def space_to_spec(space: gymnasium.Space[Any], name: str) -> Any:
     """The TF-Agents array spec of a gymnasium space.
 
     Raises:
-        ValueError: If the space is not Box, Discrete or MultiDiscrete from 0,
-            MultiBinary, or a Dict of them.
+        ValueError: If the space is not Box, Discrete, MultiDiscrete, MultiBinary, or a
+            Dict or Tuple of them.
     """
+    bounds: Any
     match space:
         case spaces.Dict():
             return {k: space_to_spec(v, k) for k, v in space.spaces.items()}
+        case spaces.Tuple():
+            parts = enumerate(space.spaces)
+            return tuple(space_to_spec(part, f"{name}_{i}") for i, part in parts)
         case spaces.Box():
-            return array_spec.BoundedArraySpec(
-                space.shape, space.dtype, space.low, space.high, name
-            )
-        case spaces.Discrete() if space.start == 0:
-            return array_spec.BoundedArraySpec(
-                (), space.dtype, 0, int(space.n) - 1, name
-            )
-        case spaces.MultiDiscrete() if not space.start.any():
-            nvec: Any = space.nvec
+            bounds = space.low, space.high
+        case spaces.Discrete():
+            first = int(space.start)
+            bounds = first, first + int(space.n) - 1
+        case spaces.MultiDiscrete():
             # TF-Agents samples only where both bounds are arrays, or both numbers.
-            return array_spec.BoundedArraySpec(
-                space.shape, space.dtype, np.zeros_like(nvec), nvec - 1, name
-            )
+            bounds = space.start, space.start + space.nvec - 1
         case spaces.MultiBinary():
-            return array_spec.BoundedArraySpec(space.shape, space.dtype, 0, 1, name)
-    raise ValueError(
-        "Expected a space that is Box, Discrete or MultiDiscrete counted from 0, "
-        f"MultiBinary, or a Dict of them. Received: {name} space={space}"
+            bounds = 0, 1
+        case _:
+            raise ValueError(
+                "Expected a space that is Box, Discrete, MultiDiscrete, MultiBinary, "
+                f"or a Dict or Tuple of them. Received: {name} space={space}"
+            )
+    return array_spec.BoundedArraySpec(space.shape, space.dtype, *bounds, name)
+
+
+def action_spec_and_start(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
+    """The spec of actions, whose categories TF-Agents counts from 0, and the first one.
+
+    Raises:
+        ValueError: As `space_to_spec`.
+    """
+    spec = space_to_spec(space, "action")
+    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return spec, None
+    if not np.any(space.start):
+        return spec, None
+    counted = array_spec.BoundedArraySpec(
+        spec.shape,
+        spec.dtype,
+        np.zeros_like(spec.minimum),
+        spec.maximum - spec.minimum,
+        spec.name,
     )
+    return counted, space.start
 
 
 class GymnasiumEnvironment(py_environment.PyEnvironment):
@@ -52,7 +73,8 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
     the next call of `step` resets, ignores the action and returns a first step, in
     each row on its own.
 
-    Box actions are clipped to their bounds before the environment sees them.
+    Box actions are clipped to their bounds before the environment sees them. Actions
+    that are categories are counted from 0 here, and the start of their space is added.
 
     Attributes:
         error: What the environment raised last. TensorFlow, which calls it from a
@@ -93,7 +115,7 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
         self._rows = self._env.num_envs if self._vector else 1
         prefix = "single_" if self._vector else ""
         self._action_space = getattr(env, f"{prefix}action_space")
-        self._action_spec = space_to_spec(self._action_space, "action")
+        self._action_spec, self._start = action_spec_and_start(self._action_space)
         observation_space = getattr(env, f"{prefix}observation_space")
         self._observation_spec = space_to_spec(observation_space, "observation")
         self._finished: list[dict[str, Any]] = []
@@ -150,6 +172,8 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
             return self._reset()
         if isinstance(self._action_space, spaces.Box):
             action = np.clip(action, self._action_space.low, self._action_space.high)
+        if self._start is not None:
+            action = action + self._start
         result = self._call(self._env.step, action)
         observation, reward, terminated, truncated, self._info = result
         first = self._done

@@ -12,9 +12,7 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import nest_utils
 
 from keras_agalite.models import MemoryPolicy, PolicyOutput
-
-# Far below any logit, and without the NaN that -inf gives in an entropy.
-_IMPOSSIBLE = -1e9
+from keras_agalite.models.action_heads import IMPOSSIBLE
 
 
 def state_spec(policy: MemoryPolicy) -> Any:
@@ -53,7 +51,10 @@ def run_policy(
 
 
 def distribution(policy: MemoryPolicy, logits: Any) -> Any:
-    """The TensorFlow Probability distribution of a policy's parameters."""
+    """The TensorFlow Probability distribution of a policy's parameters.
+
+    Its categories are counted from 0, as the specs are.
+    """
     space = policy.action_space
     dtype = tf.as_dtype(space.dtype)  # NumPy's own would not be saved
     match space:
@@ -65,12 +66,18 @@ def distribution(policy: MemoryPolicy, logits: Any) -> Any:
                 tf.pad(
                     part,
                     [[0, 0]] * (part.shape.rank - 1) + [[0, max(sizes) - n]],
-                    constant_values=_IMPOSSIBLE,
+                    constant_values=IMPOSSIBLE,
                 )
                 for part, n in zip(tf.split(logits, sizes, axis=-1), sizes, strict=True)
             ]
             return tfp.distributions.Independent(
                 tfp.distributions.Categorical(tf.stack(parts, -2), dtype=dtype), 1
+            )
+        case spaces.MultiBinary():
+            shape = tf.concat([tf.shape(logits)[:-1], space.shape], 0)
+            return tfp.distributions.Independent(
+                tfp.distributions.Bernoulli(tf.reshape(logits, shape), dtype=dtype),
+                len(space.shape),
             )
     # Actions have the dtype of their space; float64 is robots' common one.
     mean, log_std = tf.split(tf.cast(logits, dtype), 2, axis=-1)

@@ -9,7 +9,11 @@ from tf_agents.specs import array_spec
 from tf_agents.trajectories import policy_step
 from tf_agents.trajectories import time_step as ts
 
-from keras_agalite.integrations.tf_agents.environment import space_to_spec
+from keras_agalite.action_masks import allow_all
+from keras_agalite.integrations.tf_agents.environment import (
+    action_spec_and_start,
+    space_to_spec,
+)
 from keras_agalite.models import MemoryPolicy
 
 
@@ -38,9 +42,10 @@ class MemoryPyPolicy(py_policy.PyPolicy):
             lambda size: array_spec.ArraySpec((size,), policy.memory.state_dtype),
             list(policy.state_size),
         )
+        action_spec, self._start = action_spec_and_start(policy.action_space)
         super().__init__(
             ts.time_step_spec(observation),
-            space_to_spec(policy.action_space, "action"),
+            action_spec,
             policy_state_spec=state or (),
         )
 
@@ -54,13 +59,19 @@ class MemoryPyPolicy(py_policy.PyPolicy):
             policy_state = tree.map_structure(
                 lambda x: np.reshape(x, (1, -1)), policy_state
             )
+        observation = time_step.observation
+        if self._policy.mask_sizes:
+            over = time_step.step_type == ts.StepType.LAST
+            observation = allow_all(observation, over)
         action, state = self._policy.act(
-            time_step.observation,
+            observation,
             list(policy_state),
             start=time_step.step_type == ts.StepType.FIRST,
             deterministic=self._deterministic,
             seed=self._rng if seed is None else seed,
         )
+        if self._start is not None:
+            action = action - self._start
         state = tree.map_structure(ops.convert_to_numpy, state)
         if single:
             action, state = tree.map_structure(lambda x: x[0], (action, state))

@@ -23,8 +23,12 @@ from keras_agalite.environments.functional.memory_maze.layouts import (
 )
 from keras_agalite.environments.functional.memory_maze.motion import CELL, Body, move
 from keras_agalite.environments.functional.memory_maze.scripted import scripted_action
-from keras_agalite.environments.functional.protocol import FunctionalEnv
+from keras_agalite.environments.functional.protocol import (
+    FunctionalEnv,
+    TeacherTargets,
+)
 
+TEACHERS = ("explorer", "ahead", "shortest")
 # Images drawn at once on a device; on a CPU it is one, which fits its cache.
 CHUNK = 1024
 
@@ -69,8 +73,10 @@ class MemoryMaze(FunctionalEnv):
         global_observables: Whether positions are observed too, as those of
             memory-maze's argument of this name, in float32. The observation is then a
             dict; the image has the key `image`.
-        teacher_looks_ahead: Whether the teacher, which sees the whole maze, walks on
-            to places in view alone, or goes the shortest way.
+        teacher: Who the teacher is: "explorer" knows only what has been in view since
+            the episode began, and its belief can be asked of a memory; "shortest"
+            sees the whole maze and goes the shortest way; "ahead" sees it too, and
+            walks on to places in view alone.
         layouts: A pool to use instead of one that is made.
         atlas: Textures to use instead of labmaze's.
 
@@ -92,11 +98,11 @@ class MemoryMaze(FunctionalEnv):
         texture_size: int = 512,
         image: bool = True,
         global_observables: bool = False,
-        teacher_looks_ahead: bool = True,
+        teacher: str = "explorer",
         layouts: Layouts | None = None,
         atlas: textures.Atlas | None = None,
     ) -> None:
-        _check(size, num_layouts, seed, samples, texture_size)
+        _check(size, num_layouts, seed, samples, texture_size, teacher)
         if not image and not global_observables:
             raise ValueError(
                 "`image` must be True where `global_observables` is not. Received: "
@@ -108,7 +114,9 @@ class MemoryMaze(FunctionalEnv):
         self.texture_size = texture_size
         self.image = image
         self.global_observables = global_observables
-        self.teacher_looks_ahead = teacher_looks_ahead
+        self.teacher = teacher
+        if teacher == "explorer":
+            self.teacher_targets = self._belief_targets
         if layouts is None:
             layouts = make_layouts(size, num_layouts, seed)
         self.layouts = layouts
@@ -186,35 +194,33 @@ class MemoryMaze(FunctionalEnv):
         state = state._replace(body=body, target=target)
         return state, found.astype(jnp.float32), jnp.bool_(False), {}
 
-    def teacher_action(self, state: MemoryMazeState) -> Any:
-        """The scripted player's action."""
-        return self.scripted_action(state, self.teacher_looks_ahead)
-
-    def scripted_action(self, state: MemoryMazeState, looks_ahead: bool = False) -> Any:
-        """See `scripted.scripted_action`."""
-        seen = self._measure(state)
-        names = ("agent_pos", "agent_dir", "maze_layout", "target_pos")
-        return scripted_action(**{k: seen[k] for k in names}, looks_ahead=looks_ahead)
-
-    def initial_belief(self) -> explorer.Belief:
-        """See `explorer.initial_belief`."""
+    def initial_teacher_state(self) -> Any:
+        """What the explorer knows at first; the other teachers carry nothing."""
+        if self.teacher != "explorer":
+            return ()
         return explorer.initial_belief(self.cells - 2, self.num_targets)
 
-    def update_belief(
-        self, belief: explorer.Belief, state: MemoryMazeState, start: Any
-    ) -> explorer.Belief:
-        """See `explorer.update_belief`."""
+    def teacher_action(
+        self, state: MemoryMazeState, teacher_state: Any, start: Any
+    ) -> tuple[Any, Any]:
+        """The action of the player that the argument `teacher` names."""
         seen = self._measure(state)
-        names = ("agent_pos", "agent_dir", "maze_layout", "targets_pos")
-        return explorer.update_belief(
-            belief, **{k: seen[k] for k in names}, start=start
-        )
+        pose, maze = (seen["agent_pos"], seen["agent_dir"]), seen["maze_layout"]
+        if self.teacher == "explorer":
+            belief = explorer.update_belief(
+                teacher_state, *pose, maze, seen["targets_pos"], start
+            )
+            return explorer.explorer_action(belief, *pose, state.target), belief
+        looks_ahead = self.teacher == "ahead"
+        action = scripted_action(*pose, maze, seen["target_pos"], looks_ahead)
+        return action, teacher_state
 
-    def explorer_action(self, belief: explorer.Belief, state: MemoryMazeState) -> Any:
-        """See `explorer.explorer_action`."""
+    def _belief_targets(
+        self, state: MemoryMazeState, teacher_state: explorer.Belief
+    ) -> TeacherTargets:
         seen = self._measure(state)
-        return explorer.explorer_action(
-            belief, seen["agent_pos"], seen["agent_dir"], state.target
+        return explorer.belief_targets(
+            teacher_state, seen["agent_pos"], seen["agent_dir"]
         )
 
     def observe(self, state: MemoryMazeState) -> Any:
@@ -288,7 +294,12 @@ class MemoryMaze(FunctionalEnv):
 
 
 def _check(
-    size: str, num_layouts: int, seed: int, samples: int, texture_size: int
+    size: str,
+    num_layouts: int,
+    seed: int,
+    samples: int,
+    texture_size: int,
+    teacher: str,
 ) -> None:
     if size not in SIZES:
         raise ValueError(
@@ -309,4 +320,9 @@ def _check(
         raise ValueError(
             "`texture_size` must be a power of two, at most 1024. Received: "
             f"texture_size={texture_size!r}"
+        )
+    if teacher not in TEACHERS:
+        raise ValueError(
+            f"`teacher` must be one of {', '.join(TEACHERS)}. Received: "
+            f"teacher={teacher!r}"
         )

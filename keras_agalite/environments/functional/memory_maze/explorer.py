@@ -24,6 +24,7 @@ from keras_agalite.environments.functional.memory_maze.scripted import (
     is_seen,
     steps_to,
 )
+from keras_agalite.environments.functional.protocol import TeacherTargets
 
 # What the columns of the image show at the height of the eye: right per ahead.
 _PIXEL = np.arange(camera.BORDER, camera.SIZE - camera.BORDER) + 0.5
@@ -142,6 +143,36 @@ def explorer_action(belief: Belief, agent_pos: Any, agent_dir: Any, target: Any)
     return jnp.where(
         size > TURN_IN_PLACE, 2 + side, jnp.where(size > DEAD_BAND, 4 + side, 1)
     ).astype(jnp.int32)
+
+
+def belief_targets(belief: Belief, agent_pos: Any, agent_dir: Any) -> TeacherTargets:
+    """The belief as the walker sees it: where it began is in no image.
+
+    Args:
+        belief: What has been in view, this step included.
+        agent_pos: x and y in cells.
+        agent_dir: Unit vector of the heading.
+
+    Returns:
+        Flags: which places of a square around the walker are walls, asked where they
+        have been in view, and which targets are known. The places are one cell apart,
+        as many as the maze has cells, their rows across the heading. Values: right
+        and ahead of each target, in sides of the maze, asked of those that are known.
+    """
+    here, ahead = jnp.asarray(agent_pos), jnp.asarray(agent_dir)
+    axes = jnp.stack([jnp.stack([ahead[1], -ahead[0]]), ahead])
+    cells = len(belief.seen)
+    offsets = (_middles(belief.seen.shape) - cells / 2).reshape(-1, 2)
+    column, row = jnp.floor(here + offsets @ axes).astype(jnp.int32).T
+    inside = (jnp.minimum(row, column) >= 0) & (jnp.maximum(row, column) < cells)
+    walls, seen = belief.walls[row, column], belief.seen[row, column]
+    away = (belief.targets - here) @ axes.T / cells
+    return TeacherTargets(
+        jnp.concatenate([walls, belief.known]),
+        jnp.concatenate([seen & inside, jnp.ones_like(belief.known)]),
+        away.ravel(),
+        jnp.repeat(belief.known, 2),
+    )
 
 
 def look(here: Any, heading: Any, wall: Any) -> tuple[Any, Any]:

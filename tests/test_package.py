@@ -143,7 +143,7 @@ LAYERS_BELOW = {
     "ops": (),
     "layers": ("ops",),
     # The way up is inside of methods: `from_preset`, `save_to_preset`, `export`.
-    "models": ("ops", "layers", "presets", "export", "action_masks"),
+    "models": ("ops", "layers", "presets", "export"),
     "presets": ("ops", "layers", "models"),
     "zoo": ("ops", "layers", "models", "presets", "environments"),
     "export": ("models",),

@@ -43,6 +43,7 @@ $(VENV_LINT)/ready: pyproject.toml
 	$(VENV_LINT)/bin/pip install -q ruff mypy
 	touch $@
 
+REQUIREMENTS = training/requirements
 # Those whose first line says so.
 NO_DEPS = $(shell grep -l -e --no-deps $(REQUIREMENTS)/*.txt)
 

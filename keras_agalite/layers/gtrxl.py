@@ -208,8 +208,8 @@ class GTrXL(SequenceMemory):
         attention_i = sum_j softmax_j(score_ij) v_j
 
     Parisotto et al., "Stabilizing Transformers for Reinforcement Learning", ICML
-    2020, arXiv 1910.06764; relative positions: Dai et al., "Transformer-XL: Attentive Language Models
-    beyond a Fixed-Length Context", ACL 2019.
+    2020, arXiv 1910.06764; relative positions: Dai et al., "Transformer-XL: Attentive
+    Language Models beyond a Fixed-Length Context", ACL 2019.
 
     With `sliding_window`, the default, every token sees itself and the
     `memory_length` inputs before it, gradients flow through the memory, and a

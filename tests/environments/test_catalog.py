@@ -11,6 +11,8 @@ from keras_agalite import environments
 from keras_agalite.environments import catalog
 from keras_agalite.environments.catalog import ENVIRONMENTS, REQUIREMENTS
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 FILES = {path.stem: path for path in (ROOT / "training/requirements").glob("*.txt")}
 # Where a file is of use, and none of those that others bring along.

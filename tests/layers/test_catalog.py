@@ -16,6 +16,8 @@ from keras_agalite.layers import (
 from keras_agalite.layers.initializers import without_draws
 from tests.memories import TINY, tiny
 
+pytestmark = pytest.mark.once
+
 every_memory = pytest.mark.parametrize("name", MEMORIES)
 ZOO = {"num_layers": 2, "num_heads": 2, "head_dim": 4, "eta": 3}
 

@@ -10,6 +10,8 @@ from keras_agalite.layers import Memoryless
 from keras_agalite.models import MemoryPolicy, MLPEncoder
 from keras_agalite.models.spaces import to_array
 
+pytestmark = pytest.mark.once
+
 IMAGE = spaces.Box(0, 255, (2, 2, 1), np.uint8)
 CASES = [
     (IMAGE, np.full((1, 2, 2, 1), 0.5), "0.5 in image (of dtype float64)"),

@@ -12,6 +12,8 @@ from keras_agalite.zoo.specs import find_spec
 from training.learning.policy import check_policy, make_policy
 from training.recipe import Recipe, load_recipe
 
+pytestmark = pytest.mark.once
+
 RECIPES = {path.stem: path for path in Path("training/recipes").glob("*.toml")}
 OF_THE_ZOO = {
     stem: tomllib.loads(path.read_text())["policy"]

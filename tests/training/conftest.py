@@ -14,6 +14,6 @@ collect_ignore = []
 if BACKEND != "tensorflow" or importlib.util.find_spec("tf_agents") is None:
     collect_ignore += ["test_tf_agents_engine.py"]
 if BACKEND != "jax":
-    collect_ignore += ["test_ppo.py", "test_jax_engine.py"]
+    collect_ignore += ["test_ppo.py", "test_jax_engine.py", "test_teacher.py"]
 if set(collect_ignore) >= {"test_tf_agents_engine.py", "test_jax_engine.py"}:
     collect_ignore += ["test_faults.py", "test_before_training.py"]

@@ -119,7 +119,7 @@ def test_another_seed_is_another_run(tmp_path):
         ("environment=Nowhere-v0", "`environment` cannot be made"),
         ("environment_arguments.size=3", "`environment` cannot be made"),
         ("memory_arguments.heads=3", "`memory_arguments` must be those of AGaLiTe"),
-        ("encoder=conv", "exactly one uint8 image"),
+        ("encoder=conv", "exactly one image"),
         ("head_activation=wobble", "wobble"),
     ],
 )

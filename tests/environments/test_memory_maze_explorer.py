@@ -21,6 +21,8 @@ from tests.environments.mazes import (  # noqa: E402
     random_maze,
 )
 
+pytestmark = pytest.mark.once
+
 update = jax.jit(explorer.update_belief)
 act = jax.jit(explorer.explorer_action)
 look = jax.jit(explorer.look)

@@ -136,7 +136,7 @@ FAULTS = {
     ),
     "activation_may_be_any_object": Fault(
         "loader",
-        "value in ACTIVATIONS",
+        "isinstance(value, str) and value in ACTIVATIONS",
         "bool(ACTIVATIONS)",
         "tests/models/test_presets.py::test_no_activation_is_looked_up_in_a_module",
         ONCE,

@@ -76,12 +76,17 @@ class Run(abc.ABC):
             check_video(recipe)
         check_evaluation(recipe, self.policy)
         self.build()
-        if self.is_chief:
-            self._open_folder()
-        self.checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoints_kept)
-        if found := self.checkpoints.restore():
-            self.step, arrays = found
-            self.restore(arrays)
+        try:
+            if self.is_chief:
+                self._open_folder()
+            folder = run_dir / "checkpoints"
+            self.checkpoints = Checkpoints(folder, recipe.checkpoints_kept)
+            if found := self.checkpoints.restore():
+                self.step, arrays = found
+                self.restore(arrays)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def settings(cls) -> contextlib.AbstractContextManager[Any]:
@@ -135,13 +140,9 @@ class Run(abc.ABC):
             self.lock = None
 
     def _open_folder(self) -> None:
-        try:
-            self.lock = FolderLock(self.run_dir)
-            check_folder(self.recipe, self.run_dir)  # it may have been made meanwhile
-            open_folder(self.recipe, self.run_dir)
-        except BaseException:
-            self.close()
-            raise
+        self.lock = FolderLock(self.run_dir)
+        check_folder(self.recipe, self.run_dir)  # it may have been made meanwhile
+        open_folder(self.recipe, self.run_dir)
 
     @property
     def curve(self) -> Any:

@@ -164,10 +164,18 @@ MINIGRID_MEMORY_SIZES = {
 # Size -> steps of an episode.
 MEMORY_MAZE_STEPS = {"9x9": 1000, "11x11": 2000, "13x13": 3000, "15x15": 4000}
 _TMAZE = EnvironmentInfo("tmaze", "TMaze-v0", "tmaze:TMaze", None, "tmaze:TMaze", 1000)
+_PASSIVE = EnvironmentInfo(
+    "passive_tmaze",
+    "PassiveTMaze-v0",
+    "passive_tmaze:PassiveTMaze",
+    functional="passive_tmaze:PassiveTMaze",
+)
 
 ENVIRONMENTS = (
     _TMAZE,
     _TMAZE._replace(name="tmaze_{corridor_length:d}"),
+    _PASSIVE,
+    _PASSIVE._replace(name="passive_tmaze_{corridor_length:d}"),
     *(
         EnvironmentInfo(
             f"memory_maze_{size}",

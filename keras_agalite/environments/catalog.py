@@ -34,7 +34,7 @@ class Requirement(NamedTuple):
         chosen = self.packages if modules is None else modules
         packages = [self.packages[module] for module in chosen]
         # In double quotes, which every shell knows.
-        quoted = [f'"{p}"' if re.search("[<>]", p) else p for p in packages]
+        quoted = [f'"{p}"' if re.search(r"[<>\[]", p) else p for p in packages]
         return " ".join(["pip install", *["--no-deps"] * self.no_deps, *quoted])
 
 
@@ -65,6 +65,8 @@ REQUIREMENTS = {
             "mujoco": "mujoco>=3.17,<4",
         }
     ),
+    # No environment, but data sets of them: training/recordings/minari.py.
+    "minari": Requirement({"minari": "minari[hdf5]", "h5py": "h5py", "PIL": "pillow"}),
     # TF-Agents brings pygame and MiniGrid pygame-ce, both in the folder pygame.
     "minigrid": Requirement(
         {"minigrid": "minigrid", "pygame": "pygame-ce"}, no_deps=True

@@ -185,8 +185,8 @@ def _choose_backend(options: Any) -> Any:
     """The engine of a recipe, whose backend Keras reads when it is imported."""
     values = read_values(options.recipe, options.overrides)
     engine = values.get("engine", Recipe.engine)
-    if engine in ENGINES:
-        os.environ.setdefault("KERAS_BACKEND", ENGINES[engine])
+    if backend := ENGINES.get(engine):
+        os.environ.setdefault("KERAS_BACKEND", backend)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return engine
 
@@ -217,7 +217,7 @@ def check_backend(engine: str) -> None:
     """Raises a ValueError if Keras does not run on the engine's backend."""
     import keras
 
-    if keras.backend.backend() != ENGINES[engine]:
+    if ENGINES[engine] not in (None, keras.backend.backend()):
         raise ValueError(
             f"The engine {engine} trains with KERAS_BACKEND={ENGINES[engine]}. "
             f"Received: KERAS_BACKEND={keras.backend.backend()!r}"

@@ -14,8 +14,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-# Name -> the backend it runs on.
-ENGINES = {"tf_agents": "tensorflow", "jax": "jax"}
+# Name -> the backend it runs on; None for any.
+ENGINES = {"tf_agents": "tensorflow", "jax": "jax", "offline": None}
 VECTORIZATION_MODES = ("sync", "async")
 # Seeds go to NumPy, to JAX and to environments; counts into arrays' shapes.
 MAX_SEED = 2**32 - 1
@@ -71,6 +71,14 @@ class Recipe:
     auxiliary_coefficient: float = 0.0
     max_gradient_norm: float = 0.5
 
+    recordings: str = ""
+    policy_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    batch_size: int = 32
+    batches_per_iteration: int = 50
+    warmup_batches: int = 0
+    weight_decay: float = 0.0
+    evaluation_interval: int = 0
+
     checkpoint_interval: int = 50_000
     checkpoints_kept: int = 3
     evaluation_episodes: int = 200
@@ -92,17 +100,22 @@ class Recipe:
             "total_steps head_units num_environments sequence_length num_epochs "
             "num_minibatches learning_rate adam_epsilon clip_epsilon "
             "max_gradient_norm checkpoint_interval checkpoints_kept "
-            "evaluation_episodes worker_timeout"
+            "evaluation_episodes worker_timeout batch_size batches_per_iteration"
         )
         for key in positive.split():
             self._check(key, getattr(self, key) > 0, "greater than 0")
         not_negative = (
             "seed evaluation_seed entropy_coefficient value_coefficient "
             "policy_coefficient teacher_coefficient auxiliary_coefficient "
-            "worker_restarts"
+            "worker_restarts warmup_batches weight_decay evaluation_interval"
         )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
+        self._check(
+            "recordings",
+            bool(self.recordings) == self.is_offline,
+            'a folder with the engine "offline", and empty with another',
+        )
         if self.is_taught or self.policy_coefficient != 1.0:
             expected = (
                 '"jax" with a teacher, an auxiliary_coefficient or a policy_coefficient'
@@ -137,13 +150,15 @@ class Recipe:
 
     def _limits(self) -> dict[str, int]:
         """The greatest value of each whole number."""
-        steps = ("total_steps", "checkpoint_interval")
+        steps = ("total_steps", "checkpoint_interval", "evaluation_interval")
         whole = [f.name for f in dataclasses.fields(self) if f.type is int]
         return {
             **{key: MAX_STEPS if key in steps else MAX_COUNT for key in whole},
             "seed": MAX_SEED,
-            # Each episode has a seed of its own.
-            "evaluation_seed": MAX_SEED + 1 - self.evaluation_episodes,
+            # Each episode has a seed of its own, those during training as well.
+            "evaluation_seed": MAX_SEED
+            + 1
+            - self.evaluation_episodes * (2 if self.evaluation_interval else 1),
         }
 
     def _check(self, key: str, fits: bool, expected: str) -> None:
@@ -153,7 +168,14 @@ class Recipe:
             )
 
     @property
+    def is_offline(self) -> bool:
+        """Whether recordings are learnt from."""
+        return self.engine == "offline"
+
+    @property
     def steps_per_iteration(self) -> int:
+        if self.is_offline:
+            return self.batches_per_iteration * self.batch_size * self.sequence_length
         return self.num_environments * self.sequence_length
 
     @property

@@ -38,7 +38,13 @@ def config_of(policy):
 
 
 def test_all_recipes_but_those_of_other_environments_name_a_policy():
-    assert set(RECIPES) - set(OF_THE_ZOO) == {"ale_pong", "mujoco_hopper_positions"}
+    assert set(RECIPES) - set(OF_THE_ZOO) == {
+        "ale_pong",
+        "mujoco_hopper_positions",
+        "passive_tmaze_agalite",
+        "passive_tmaze_dt",
+        "passive_tmaze_rate",
+    }
 
 
 @pytest.mark.parametrize("stem", sorted(OF_THE_ZOO))

@@ -93,8 +93,12 @@ class Segments:
     def batch(self, index: int) -> SegmentBatch:
         """Batch number `index`, from 0; there is no last one."""
         places = np.arange(index * self.batch_size, (index + 1) * self.batch_size)
-        chosen = [self._permutation(p // len(self))[p % len(self)] for p in places]
-        return self._read(np.array(chosen))
+        epochs, places = np.divmod(places, len(self))
+        chosen = [
+            self._permutation(int(epoch))[places[epochs == epoch]]
+            for epoch in np.unique(epochs)
+        ]
+        return self._read(np.concatenate(chosen))
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:
@@ -185,7 +189,7 @@ def flatten_actions(space: gymnasium.Space[Any], actions: np.ndarray) -> np.ndar
         case spaces.MultiDiscrete():
             flat = actions.reshape(*outer, space.nvec.size) - space.start.ravel()
             parts = [
-                flat[..., i, None] == np.arange(n)
+                flat[..., i, None] == np.arange(int(n))
                 for i, n in enumerate(space.nvec.flat)
             ]
             return np.concatenate(parts, axis=-1).astype(np.float32)

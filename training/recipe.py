@@ -116,6 +116,10 @@ class Recipe:
             bool(self.recordings) == self.is_offline,
             'a folder with the engine "offline", and empty with another',
         )
+        if not self.environment:
+            self._check("engine", self.is_offline, '"offline" without an environment')
+            expected = "0 without an environment"
+            self._check("evaluation_interval", self.evaluation_interval == 0, expected)
         if self.is_taught or self.policy_coefficient != 1.0:
             expected = (
                 '"jax" with a teacher, an auxiliary_coefficient or a policy_coefficient'

@@ -11,6 +11,7 @@ import pytest
 from keras_agalite import MemoryPolicy
 from keras_agalite.models import Policy
 from training.__main__ import main
+from training.analysis.results import finished_runs
 from training.engines import offline, train
 from training.learning.imitation import LearningRate
 from training.recipe import Recipe
@@ -174,6 +175,23 @@ def test_the_learning_rate(small):
     assert rates[40] == 0.0
     constant = LearningRate(dataclasses.replace(small, learning_rate=2.0))
     assert float(keras.ops.convert_to_numpy(constant(10**6))) == 2.0
+
+
+@pytest.mark.once
+def test_a_log_is_enough(small, tmp_path):
+    run_dir = tmp_path / "run"
+    recipe = dataclasses.replace(
+        small, environment="", environment_arguments={}, total_steps=10 * 16 * LENGTH
+    )
+    result = train(recipe, run_dir)
+    assert result == {"environment": "", "episodes": 0, "trained_steps": 1280}
+    assert train(recipe, run_dir) == result
+    assert MemoryPolicy.from_preset(run_dir / "preset").action_space.n == 4
+    with pytest.raises(ValueError, match="whose recipe has no environment"):
+        finished_runs([run_dir])
+    for change in ({"evaluation_interval": 1}, {"engine": "jax", "recordings": ""}):
+        with pytest.raises(ValueError, match="without an environment"):
+            dataclasses.replace(recipe, **change)
 
 
 @pytest.mark.once

@@ -75,7 +75,8 @@ def finished_result(recipe: Recipe, run_dir: Path) -> dict[str, Any] | None:
     result: dict[str, Any] = json.loads(file.read_text("utf-8"))
     # It may be of before: continued for longer, the run has not got there yet.
     done = result["trained_steps"] >= recipe.total_steps
-    return result if done and result["episodes"] == recipe.evaluation_episodes else None
+    expected = recipe.evaluation_episodes if recipe.environment else 0
+    return result if done and result["episodes"] == expected else None
 
 
 def runs_of(folder: Path) -> list[Path]:
@@ -88,14 +89,19 @@ def runs_of(folder: Path) -> list[Path]:
 def write_result(
     policy: Any, recipe: Recipe, run_dir: Path, trained_steps: int
 ) -> dict[str, Any]:
-    """Writes the trained policy as a preset, and its evaluation, which it returns."""
+    """Writes the trained policy as a preset, and its evaluation, which it returns.
+
+    Without an environment no episode is played.
+    """
     preset = run_dir / "preset"
     try:
         policy.save_to_preset(preset)
         shutil.copy(run_dir / RECIPE, preset / RECIPE)
     except (OSError, RuntimeError) as error:  # HDF5 raises both
         raise OSError(f"Cannot write {preset}: {error}") from error
-    result = evaluate_recipe(policy, recipe)
+    result = {"environment": "", "episodes": 0}
+    if recipe.environment:
+        result = evaluate_recipe(policy, recipe)
     result["trained_steps"] = trained_steps
     text = json.dumps(result, indent=2) + "\n"
     for folder in (preset, run_dir):  # the last one says that the run is finished

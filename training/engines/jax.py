@@ -68,6 +68,12 @@ class Run(run.Run):
                 f"with the learner. Received: environment={recipe.environment!r}, "
                 f"vectorization_mode={recipe.vectorization_mode!r}"
             )
+        if recipe.stagger_episodes and env is None:
+            raise ValueError(
+                "`stagger_episodes` must be false where the environment is not "
+                f"functional. Received: environment={recipe.environment!r}, "
+                "stagger_episodes=True"
+            )
         if recipe.teacher_coefficient and not (env and env.teacher_action):
             raise ValueError(
                 "`teacher_coefficient` must be 0 where the environment has no teacher. "

@@ -53,6 +53,38 @@ def scan(step: Step, carry: Sequence[Any], xs: Sequence[Any]) -> tuple[Any, list
     return keras.ops.swapaxes(ys, 0, 1), list(carry)
 
 
+def runs_in_parallel(length: Any) -> bool:
+    """Whether a linear recurrence over so many steps is best run by `parallel_scan`.
+
+    It is on an accelerator, where each step of a loop waits for its launches.
+    """
+    if not hasattr(_implementation, "parallel_scan"):
+        return False
+    # An exporter's symbol is in no chunks.
+    return isinstance(length, int) and length > 1 and _implementation.on_accelerator()
+
+
+def parallel_scan(
+    gates: Any,
+    read: Any,
+    product: Any,
+    carry: list[Any],
+    xs: list[Any],
+    start: Any,
+    mask: Any,
+) -> tuple[Any, list[Any]]:
+    """The associative form of `linear_scan.linear_scan`, which says what each is."""
+    xs = [keras.ops.swapaxes(x, 0, 1) for x in xs]
+    start, mask = (
+        None if flags is None else keras.ops.swapaxes(flags, 0, 1)
+        for flags in (start, mask)
+    )
+    ys, carry = _implementation.parallel_scan(
+        gates, read, product, carry, xs, start, mask
+    )
+    return keras.ops.swapaxes(ys, 0, 1), carry
+
+
 def rows_or_zeros(kept: Any, x: Any) -> Any:
     """The rows of x that are kept, zeros instead of the others.
 

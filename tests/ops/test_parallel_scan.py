@@ -115,54 +115,62 @@ def test_the_device_chooses_the_form(monkeypatch):
     assert _backend.runs_in_parallel(2)
 
 
-def equations(jaxpr, times=1):
+def count_operations(jaxpr):
     """How many operations a program runs, those of a loop in each of its rounds."""
-    import jax
-
     total = 0
     for equation in jaxpr.eqns:
-        inside = times * equation.params.get("length", 1)
-        bodies = [
-            part
-            for part in jax.tree.leaves(
-                list(equation.params.values()),
-                is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
-            )
-            if hasattr(part, "eqns") or hasattr(part, "jaxpr")
-        ]
-        for body in bodies:
-            total += equations(getattr(body, "jaxpr", body), inside)
-        total += 0 if bodies else times
+        rounds = equation.params.get("length", 1)
+        bodies = list(jax_bodies(equation))
+        total += rounds * sum(map(count_operations, bodies)) if bodies else 1
     return total
 
 
-@pytest.mark.parametrize("time", [128])
-def test_few_launches(accelerator, time):
+def jax_bodies(equation):
+    from jax import tree
+
+    for part in tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
+        if is_jaxpr(part):
+            yield getattr(part, "jaxpr", part)
+
+
+def is_jaxpr(part):
+    return hasattr(part, "eqns") or hasattr(part, "jaxpr")
+
+
+def test_few_operations_wait_for_each_other(accelerator):
     import jax
 
     accelerator(LONGEST_CHUNK=128)
-    arrays = test_gated_linear_attention.random_arrays(time, 2)
-    start = random_starts(2, time)
+    arrays = test_gated_linear_attention.random_arrays(128, 2)
+    start = random_starts(2, 128)
 
     def loss(*arrays):
         y, state = test_gated_linear_attention.attend(*arrays, r=2, start=start)
         return keras.ops.sum(y) + keras.ops.sum(state)
 
-    counts = []
-    for parallel in (True, False):
-        accelerator(on_accelerator=lambda parallel=parallel: parallel)
-        jaxpr = jax.make_jaxpr(jax.grad(loss, argnums=tuple(range(9))))(*arrays)
-        counts.append(equations(jaxpr.jaxpr))
-    print(counts)
-    assert counts[0] * 5 < counts[1]
+    def count():
+        gradient = jax.grad(loss, argnums=tuple(range(9)))
+        return count_operations(jax.make_jaxpr(gradient)(*arrays).jaxpr)
+
+    at_once = count()
+    accelerator(on_accelerator=lambda: False)
+    in_turn = count()
+
+    # Measured: 2,088 and 29,193, forward and backward.
+    assert at_once <= 2_300
+    assert in_turn >= 10 * at_once
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_a_program_for_another_platform(platform):
+def test_no_state_is_kept_per_time_step():
+    test_gated_linear_attention.test_no_state_is_kept_per_time_step(517)
+
+
+def test_one_program_for_all_platforms():
     import jax
 
     arrays = test_gated_linear_attention.random_arrays(37, 2)
-    run = functools.partial(test_gated_linear_attention.attend, r=2)
-    exported = jax.export.export(jax.jit(run), platforms=[platform])(*arrays)
+    run = jax.jit(functools.partial(test_gated_linear_attention.attend, r=2))
+    exported = jax.export.export(run, platforms=["cpu", "cuda", "tpu"])(*arrays)
 
-    assert exported.platforms == (platform,)
+    for received, expected in zip(exported.call(*arrays), run(*arrays), strict=True):
+        np.testing.assert_allclose(received, expected, atol=1e-6)

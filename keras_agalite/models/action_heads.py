@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
+from keras_agalite.layers.checks import check_sizes
 from keras_agalite.layers.initializers import Zeros
 from keras_agalite.models.dense import count_mlp, mlp
 from keras_agalite.models.spaces import space_from_config, space_to_config
@@ -58,7 +59,9 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_sizes({"units": units})
         self.action_space = to_space(action_space)
+        space_to_config(self.action_space)  # refuses what no preset holds
         self.num_action_params = num_outputs
         self.noise_size = num_outputs
         self.units, self.activation = units, activation

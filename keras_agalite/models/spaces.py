@@ -26,13 +26,22 @@ def space_to_config(space: gymnasium.Space[Any]) -> dict[str, Any]:
     Raises:
         ValueError: If the space is not one of those supported; with the reason.
     """
+    config = _config(space)
+    try:
+        _check_elements(config)
+    except ValueError as error:
+        raise _unsupported(space, str(error)) from None
+    return config
+
+
+def _config(space: gymnasium.Space[Any]) -> dict[str, Any]:
     _check_supported(space)
     match space:
         case spaces.Dict():
-            parts = {name: space_to_config(part) for name, part in space.spaces.items()}
+            parts = {name: _config(part) for name, part in space.spaces.items()}
             return {"type": "Dict", "spaces": parts}
         case spaces.Tuple():
-            return {"type": "Tuple", "spaces": list(map(space_to_config, space.spaces))}
+            return {"type": "Tuple", "spaces": list(map(_config, space.spaces))}
         case spaces.Box():
             return {
                 "type": "Box",
@@ -50,11 +59,18 @@ def space_to_config(space: gymnasium.Space[Any]) -> dict[str, Any]:
             return config | start | _integers(space)
         case spaces.MultiBinary():
             return {"type": "MultiBinary", "n": np.asarray(space.n).tolist()}
-    raise ValueError(f"Expected a space that is {SUPPORTED}. Received: space={space}")
+    raise _unsupported(space)
+
+
+def _unsupported(space: Any, reason: str = "") -> ValueError:
+    return ValueError(
+        f"Expected a space that is {SUPPORTED}. Received: space={space}"
+        + (f"; {reason}" if reason else "")
+    )
 
 
 def _check_supported(space: gymnasium.Space[Any]) -> None:
-    reason = None
+    reason = ""
     match space:
         case spaces.Dict() if not all(isinstance(key, str) for key in space.spaces):
             reason = "its keys are not all text: TransformObservation can rename them"
@@ -67,9 +83,7 @@ def _check_supported(space: gymnasium.Space[Any]) -> None:
     if space_dtype(space) == np.uint64:
         reason = "not all backends have uint64: use uint32, int64 or float32"
     if reason:
-        raise ValueError(
-            f"Expected a space that is {SUPPORTED}. Received: space={space}; {reason}"
-        )
+        raise _unsupported(space, reason)
 
 
 def space_dtype(space: Any) -> np.dtype[Any] | None:
@@ -99,8 +113,7 @@ def space_from_config(config: dict[str, Any]) -> gymnasium.Space[Any]:
         ValueError: If the description is not one that `space_to_config` writes.
     """
     try:
-        if _elements(config) > MAX_ELEMENTS:
-            raise ValueError(f"it has more than {MAX_ELEMENTS:,} elements")
+        _check_elements(config)
         space = _space(config)
         if _text(space_to_config(space)) != _text(config):
             raise ValueError(f"it is written {reprlib.repr(space_to_config(space))}")
@@ -122,6 +135,11 @@ def space_from_config(config: dict[str, Any]) -> gymnasium.Space[Any]:
 
 def _text(config: Any) -> str:
     return json.dumps(config, sort_keys=True, allow_nan=False)
+
+
+def _check_elements(config: dict[str, Any]) -> None:
+    if _elements(config) > MAX_ELEMENTS:
+        raise ValueError(f"it has more than {MAX_ELEMENTS:,} elements")
 
 
 def _elements(config: dict[str, Any]) -> int:

@@ -67,6 +67,8 @@ def test_other_spaces_are_refused(space):
         (spaces.MultiDiscrete([]), "no element"),
         (spaces.Box(0, 9, (2,), np.uint64), "use uint32, int64 or float32"),
         (spaces.Dict({"action_mask": spaces.MultiBinary(3)}), "more than its `action"),
+        (spaces.Discrete(10**9), "more than 4,194,304 elements"),
+        (spaces.Discrete(3, start=2**40), "its start is no number of 32 bits"),
     ],
     ids=str,
 )

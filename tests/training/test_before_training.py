@@ -55,6 +55,10 @@ def train(tmp_path):
             "Received: activation='exponential'",
         ),
         ({"memory_arguments": {"hidden_dim": 2**70}}, "Received: hidden_dim=1180"),
+        (
+            {"memory": "gru", "memory_arguments": {"num_layers": 1_000_000}},
+            "at most 1,024. Received: num_layers=1000000",
+        ),
         ({"memory_arguments": {"hidden_dim": -1}}, "`hidden_dim` must be a positive"),
         (
             {"memory_arguments": {"hidden_dim": 8, "dtype": "bfloat16"}},

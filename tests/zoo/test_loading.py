@@ -57,7 +57,16 @@ def change(preset, edit):
             "hidden_dim=1099511",
         ),
         (lambda c: c["memory"]["config"].update(num_layers=-1), "num_layers=-1"),
-        (lambda c: c["memory"]["config"].update(num_layers=1_000_000), "weights that"),
+        (
+            lambda c: c["memory"]["config"].update(num_layers=1_000_000),
+            "from 1 to 1,024 layers. Received: num_layers=1000000",
+        ),
+        (lambda c: c["memory"]["config"].update(num_layers=1000), "weights that"),
+        (
+            lambda c: c["encoder"]["config"].update(units=[2**20, 2**20]),
+            "at most 2,147,483,647 weights. Received: 1,099",
+        ),
+        (lambda c: c["encoder"]["config"].update(units=[1] * 2000), "at most 1,024 si"),
         (lambda c: c.update(head_units=1_000_000), "weights that the config"),
         (lambda c: c.update(head_units="many"), "head_units='many'"),
         (lambda c: c["encoder"]["config"].update(units=[4]), "weights that the config"),

@@ -14,18 +14,20 @@ from keras_agalite.layers.checks import check_sizes, check_widths
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
 from keras_agalite.models.dense import dense
-from keras_agalite.models.spaces import (
-    Keys,
-    feature_parts,
+from keras_agalite.models.observations import (
     feature_size,
     has_channels_first,
     image_range,
     image_shape,
     is_image,
+    to_features,
+)
+from keras_agalite.models.spaces import (
+    Keys,
+    feature_parts,
     pick,
     space_from_config,
     space_to_config,
-    to_features,
 )
 from keras_agalite.ops._backend import convolution
 

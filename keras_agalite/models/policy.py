@@ -18,6 +18,7 @@ from keras_agalite.models.acting import compile_step
 from keras_agalite.models.action_heads import ActionHead, head_class, mask_logits
 from keras_agalite.models.dense import mlp
 from keras_agalite.models.encoders import Encoder
+from keras_agalite.models.observations import to_array
 from keras_agalite.models.spaces import (
     Keys,
     leaves,
@@ -25,7 +26,6 @@ from keras_agalite.models.spaces import (
     pick,
     space_from_config,
     space_to_config,
-    to_array,
 )
 
 

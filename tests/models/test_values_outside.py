@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from keras_agalite.layers import Memoryless
 from keras_agalite.models import MemoryPolicy, MLPEncoder
-from keras_agalite.models.spaces import to_array
+from keras_agalite.models.observations import to_array
 
 pytestmark = pytest.mark.once
 

@@ -29,7 +29,7 @@ def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.nda
     if received.dtype.kind not in "biuf":
         try:  # Python's integers beyond 64 bits are numbers, too
             received = received.astype(np.float64)
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise ValueError(
                 f"`observation` must hold numbers of {space}. Received: {name}="
                 f"{observation!r}"

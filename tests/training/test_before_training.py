@@ -1,8 +1,10 @@
 """What would end a run late is found before its first step, on both engines."""
 
+import contextlib
 import dataclasses
 import fcntl
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -306,16 +308,36 @@ def test_nohup_is_respected():
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="a setting of JAX")
-def test_64_bits_change_nothing(train, tmp_path):
-    import jax
+@contextlib.contextmanager
+def default_dtype(floatx):
+    """Keras's settings, as `~/.keras/keras.json` gives them; 64 bits in JAX as well."""
+    with contextlib.ExitStack() as stack:
+        if keras.backend.backend() == "jax":
+            import jax
 
-    arguments = {"environment": "tmaze_4", "memory": "memoryless"}
-    assert train(run="32", **arguments) == 0
-    with jax.enable_x64(True):
-        assert train(run="64", **arguments) == 0
-    (name, expected), (_, weights) = (
-        processes.checkpointed_weights(tmp_path / run) for run in ("32", "64")
+            stack.enter_context(jax.enable_x64(floatx == "float64"))
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(floatx)
+        try:
+            yield
+            assert keras.config.floatx() == keras.config.dtype_policy().name == floatx
+        finally:
+            keras.config.set_floatx("float32")
+            keras.config.set_dtype_policy("float32")
+
+
+def test_the_default_dtype_changes_nothing(train, tmp_path):
+    environment = "tmaze_4" if SMALL.engine == "jax" else SMALL.environment
+    dtypes = ("float32", "float64", "bfloat16")
+    for floatx in dtypes:
+        with default_dtype(floatx):
+            run = {"run": floatx, "environment": environment, "memory": "memoryless"}
+            assert train(**run) == 0
+    (name, expected), *others = (
+        processes.checkpointed_weights(tmp_path / floatx) for floatx in dtypes
     )
-    assert name == "step_000000000160.npz"
-    processes.assert_same_weights(weights, expected)
+    assert name == f"step_{SMALL.total_steps:012}.npz"
+    files = [tmp_path / floatx / "evaluation.json" for floatx in dtypes]
+    assert len({json.loads(file.read_text())["mean_return"] for file in files}) == 1
+    for _, weights in others:
+        processes.assert_same_weights(weights, expected)

@@ -103,7 +103,7 @@ MANY = {"type": "Box", "shape": [2**20], "dtype": "float32", "low": 0.0, "high":
         ("memory", "num_layers", 2.0, "num_layers=2.0"),
         ("memory", "num_layers", True, "num_layers=True"),
         ("memory", "r", 10**30, "r=1000"),
-        ("encoder", "units", [[64]], "a list of sizes .* units="),
+        ("encoder", "units", [[64]], "a list of at most .* units="),
         ("encoder", "activation", "threshold", "activation='threshold'"),
         ("encoder", "activation", "deserialize", "activation='deserialize'"),
         ("encoder", "observation_space", NESTED, "description of a space"),

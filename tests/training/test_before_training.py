@@ -6,6 +6,8 @@ import fcntl
 import importlib
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -285,6 +287,53 @@ def test_a_sweep_that_is_ended_leaves_no_training_behind(number, tmp_path):
     last = processes.checkpointed_weights(run)[0]  # it has saved before it ended
     assert int(last[5:-4]) == processes.curve_steps(run)[-1]
     assert not (tmp_path / "sweep" / "seed_1").exists()
+
+
+IN_A_TERMINAL = """
+import os, sys
+os.setsid()
+terminal = os.open(sys.argv[1], os.O_RDWR)  # which becomes the session's own
+for number in range(3):
+    os.dup2(terminal, number)
+from training.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.process
+def test_a_run_whose_terminal_is_closed_saves_and_stops(tmp_path):
+    file, run = tmp_path / "small.toml", tmp_path / "run"
+    file.write_text(dataclasses.replace(SMALL, total_steps=2**40).to_toml())
+    terminal, child = pty.openpty()
+    train = ["train", str(file), "--run-dir", str(run)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, os.ttyname(child), *train]
+    )
+    os.close(child)
+    try:
+        while not lines_of(run):
+            assert process.poll() is None
+            if select.select([terminal], [], [], 0.05)[0]:  # else it would be full
+                os.read(terminal, 1000)
+        os.close(terminal)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    finally:
+        process.kill()
+    last = processes.checkpointed_weights(run)[0]
+    assert int(last[5:-4]) == processes.curve_steps(run)[-1]
+
+
+@pytest.mark.process
+def test_a_run_whose_output_nobody_reads_goes_on(tmp_path):
+    file, run = tmp_path / "small.toml", tmp_path / "run"
+    file.write_text(dataclasses.replace(SMALL, total_steps=4000).to_toml())
+    command = [sys.executable, "-m", "training", "train", str(file)]
+    with subprocess.Popen(
+        [*command, "--run-dir", str(run)], stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        process.wait()
+    assert (run / "evaluation.json").exists()
 
 
 @pytest.mark.once

@@ -6,7 +6,7 @@ presets may hold, the zoo, the recipes, the test cases.
 
 from keras_agalite.layers.agalite import AGaLiTe as AGaLiTe
 from keras_agalite.layers.agalite import AGaLiTeCell as AGaLiTeCell
-from keras_agalite.layers.checks import check_names
+from keras_agalite.layers.checks import check_names as _check_names
 from keras_agalite.layers.fast_forgetful_memory import (
     FastForgetfulMemory as FastForgetfulMemory,
 )
@@ -86,7 +86,7 @@ def register_memory(cls: type[MemoryRNN]) -> type[MemoryRNN]:
             "Expected a memory with short_name, count_weights and zoo_config. "
             f"Received: {cls.__name__} without {' and '.join(missing)}"
         )
-    check_names(cls, MEMORIES)
+    _check_names(cls, MEMORIES)
     MEMORIES[cls.short_name] = cls
     return cls
 

@@ -1,6 +1,5 @@
 import json
 
-import keras
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -8,7 +7,6 @@ from hypothesis import given
 
 from keras_agalite.models import MLPEncoder
 from keras_agalite.models.spaces import space_from_config, space_to_config
-from tests.helpers import to_numpy
 from tests.models.conftest import NESTED
 from tests.models.strategies import SPACES, few_examples
 
@@ -25,21 +23,6 @@ def test_a_space_survives_json(space):
     assert received == space
     assert received.dtype == space.dtype
     assert received.shape == space.shape
-
-
-@few_examples
-@given(SPACES)
-def test_an_encoder_sees_all_of_a_space(space):
-    encoder = MLPEncoder(space)
-    space.seed(0)
-    observation = keras.tree.map_structure(
-        lambda x: np.asarray(x)[None], space.sample()
-    )
-
-    features = to_numpy(encoder(observation))
-
-    assert features.shape == (1, encoder.output_size)
-    assert encoder.output_size == spaces.flatdim(space)
 
 
 @pytest.mark.parametrize(

@@ -309,7 +309,6 @@ def test_a_run_whose_terminal_is_closed_saves_and_stops(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", IN_A_TERMINAL, os.ttyname(child), *train]
     )
-    os.close(child)
     try:
         while not lines_of(run):
             assert process.poll() is None
@@ -318,7 +317,9 @@ def test_a_run_whose_terminal_is_closed_saves_and_stops(tmp_path):
         os.close(terminal)
         assert process.wait(timeout=60) == 128 + signal.SIGHUP
     finally:
+        os.close(child)
         process.kill()
+        process.wait()
     last = processes.checkpointed_weights(run)[0]
     assert int(last[5:-4]) == processes.curve_steps(run)[-1]
 

@@ -5,6 +5,8 @@ the step. Checkpoints of a run in functional worlds hold them as they are; gymna
 environments are reset at every checkpoint, as in the engine tf_agents.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -45,8 +47,11 @@ class Run(run.Run):
     """
 
     @classmethod
-    def settings(cls) -> Any:
-        return jax.enable_x64(False)  # JAX_ENABLE_X64 would change noise and losses
+    @contextlib.contextmanager
+    def settings(cls) -> Iterator[None]:
+        # JAX_ENABLE_X64 would change noise and losses.
+        with super().settings(), jax.enable_x64(False):
+            yield
 
     def spaces(self) -> Any:
         recipe = self.recipe

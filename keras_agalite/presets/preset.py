@@ -18,10 +18,12 @@ from keras_agalite.models.action_heads import ActionHead, head_class
 from keras_agalite.models.catalog import ACTION_HEADS, ENCODERS
 from keras_agalite.models.dense import count_mlp
 from keras_agalite.models.encoders import Encoder
+from keras_agalite.models.normalization import ObservationNormalizer
 from keras_agalite.models.policy import MemoryPolicy
 from keras_agalite.models.spaces import space_from_config, space_to_config
 from keras_agalite.presets.config import (
     ACTIVATION,
+    FLAG,
     FORMAT,
     SIZE,
     Part,
@@ -34,6 +36,7 @@ from keras_agalite.presets.weights_file import count_numbers
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 OPTIONAL = ("README.md", "recipe.toml", "evaluation.json")
 MAX_STATE = 2**24
+NORMALIZE = "normalize_observations"
 
 Policy = TypeVar("Policy", bound=MemoryPolicy)
 
@@ -50,6 +53,7 @@ class Preset:
         head_activation: Their activation.
         actor: Its action head, if that is not the one that `MemoryPolicy` makes.
         weights: File with its weights, if there is one.
+        normalize_observations: Whether the policy normalises what it sees.
     """
 
     encoder: Part
@@ -59,6 +63,7 @@ class Preset:
     head_activation: str
     actor: Part | None = None
     weights: Path | None = None
+    normalize_observations: bool = False
 
     @classmethod
     def find(cls, preset: str | Path) -> "Preset":
@@ -116,6 +121,8 @@ class Preset:
         actor = None
         if "actor" in config:
             actor = Part.from_config(config["actor"], ACTION_HEADS, "action head")
+        normalizes = config.get(NORMALIZE, False)
+        FLAG.check(NORMALIZE, normalizes)
         preset = cls(
             encoder,
             memory,
@@ -124,6 +131,7 @@ class Preset:
             config["head_activation"],
             actor,
             weights,
+            normalizes,
         )
         try:
             _ = preset.num_weights
@@ -148,6 +156,7 @@ class Preset:
             policy.head_units,
             policy.head_activation,
             policy.actor if policy.has_own_actor else None,
+            policy.normalizer is not None,
         )
 
     @classmethod
@@ -159,12 +168,13 @@ class Preset:
         head_units: int,
         head_activation: str,
         actor: ActionHead | None = None,
+        normalize_observations: bool = False,
     ) -> "Preset":
         """The preset of a policy of these parts, which need not be built.
 
         Args:
-            encoder, memory, action_space, head_units, head_activation, actor: As
-                `MemoryPolicy` takes them.
+            encoder, memory, action_space, head_units, head_activation, actor,
+                normalize_observations: As `MemoryPolicy` takes them.
 
         Raises:
             ValueError: As `of`, or if a value is one that no preset holds.
@@ -176,6 +186,7 @@ class Preset:
             head_units,
             head_activation,
             actor and Part.of(actor, ACTION_HEADS, "action head"),
+            normalize_observations=normalize_observations,
         )
         # What is written can be read.
         return cls.from_config(json.loads(json.dumps(preset.to_config())))
@@ -199,11 +210,14 @@ class Preset:
                 width, self.action_space, self.head_units, self.head_activation
             )
         critic = count_mlp(width, self.head_units, 1)
-        return encoder.count_weights() + memory.count_weights(features) + actor + critic
+        number = encoder.count_weights() + memory.count_weights(features)
+        if self.normalize_observations:
+            number += ObservationNormalizer.count_weights(self.observation_space)
+        return number + actor + critic
 
     def to_config(self) -> dict[str, Any]:
         """The configuration in JSON's types."""
-        config = {
+        config: dict[str, Any] = {
             "format": FORMAT,
             "keras_agalite": __version__,
             "encoder": self.encoder.to_config(),
@@ -212,11 +226,12 @@ class Preset:
             "head_units": self.head_units,
             "head_activation": self.head_activation,
         }
-        return (
-            config
-            if self.actor is None
-            else {**config, "actor": self.actor.to_config()}
-        )
+        # What most have not, and older versions do not know.
+        if self.actor is not None:
+            config["actor"] = self.actor.to_config()
+        if self.normalize_observations:
+            config[NORMALIZE] = True
+        return config
 
     def policy(
         self,
@@ -275,6 +290,7 @@ class Preset:
             head_units=self.head_units,
             head_activation=self.head_activation,
             actor=None if self.actor is None else self.actor.make(dtype, name="actor"),
+            normalize_observations=self.normalize_observations,
         )
 
 

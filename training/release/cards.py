@@ -9,9 +9,10 @@ import numpy as np
 from keras_agalite.presets.weights_file import count_numbers
 from training.analysis.estimates import mean_interval
 from training.atomic_write import write_text
+from training.evaluation import validation
 from training.recipe import load_recipe, to_toml_value
 
-SCORES = ("success_rate", "mean_return", "mean_length", "trained_steps")
+SCORES = (*validation.SCORES, "trained_steps")
 
 
 def write_cards(zoo: Path) -> None:
@@ -85,6 +86,7 @@ def card(folder: Path) -> str:
         "",
         f"{evaluation['trained_steps']:,} environment steps with the engine "
         f"`{recipe.engine}`. recipe.toml holds every setting.",
+        *_chosen(evaluation),
         *_seeds(evaluation, recipe.seed),
         "Trained and released by:",
         "",
@@ -156,6 +158,20 @@ def _scores(evaluation: dict[str, Any]) -> list[str]:
         rows[-1] += f", 95% bootstrap interval {low:.2f} to {high:.2f}"
     rows.append(f"- mean length: {evaluation['mean_length']:.1f} steps")
     return rows
+
+
+def _chosen(evaluation: dict[str, Any]) -> list[str]:
+    """What the card says of how the weights were chosen."""
+    chosen = evaluation.get("validation")
+    if not chosen:
+        return []
+    name = "success_rate" if "success_rate" in chosen else "mean_return"
+    return [
+        f"The weights are those of step {chosen['step']:,}. They, and the choice of "
+        f"{chosen['actions']} actions, were the best in {chosen['episodes']} episodes "
+        f"(seeds from {chosen['seed']}, which the score does not use), played every "
+        f"{chosen['interval']:,} steps: {name.replace('_', ' ')} {chosen[name]:.3f}.",
+    ]
 
 
 def _seeds(evaluation: dict[str, Any], seed: int) -> list[str]:

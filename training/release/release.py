@@ -9,6 +9,7 @@ import numpy as np
 
 from training.analysis.estimates import mean_interval
 from training.atomic_write import write_text
+from training.evaluation.evaluate import score
 from training.recipe import load_recipe
 from training.release.cards import SCORES, read_json, write_cards
 from training.runs.folder import runs_of
@@ -33,7 +34,7 @@ def release(source: Path, folder: Path) -> None:
                 f"Received: {run}, without {', '.join(missing)}"
             )
     evaluations = [read_json(run / "evaluation.json") for run in runs]
-    order = sorted(range(len(runs)), key=lambda i: _score(evaluations[i]))
+    order = sorted(range(len(runs)), key=lambda i: score(_choosing(evaluations[i])))
     median = order[(len(order) - 1) // 2]  # the worse one of two in the middle
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
@@ -53,8 +54,10 @@ def release(source: Path, folder: Path) -> None:
     write_cards(folder.parent)
 
 
-def _score(evaluation: dict[str, Any]) -> tuple[float, float]:
-    return evaluation.get("success_rate", 0.0), evaluation["mean_return"]
+def _choosing(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The scores that choose a seed: those of the validation, if there was one."""
+    chosen: dict[str, Any] = evaluation.get("validation", evaluation)
+    return chosen
 
 
 def _intervals(evaluations: list[dict[str, Any]]) -> dict[str, list[float]]:

@@ -278,6 +278,7 @@ def _complete(values: dict[str, Any], policy: Any) -> dict[str, Any]:
         "environment",
         "environment_arguments",
         "previous_action_reward",
+        "normalize_observations",
         "encoder",
         "encoder_arguments",
         "head_units",

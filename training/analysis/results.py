@@ -35,14 +35,16 @@ class FinishedRun:
     def environment_id(self) -> str:
         return resolve(self.recipe.environment)[0]
 
-    def evaluation(self, actions: str) -> dict[str, Any]:
+    def evaluation(self, actions: str | None = None) -> dict[str, Any]:
         """The evaluation with `actions`: "greedy", "sampled" or "random".
+
+        None means those that the run was evaluated with.
 
         What training has not measured is measured now, and kept in the run's folder
         until the run is continued.
         """
         trained = json.loads((self.folder / "evaluation.json").read_text())
-        if actions == trained.get("actions", "greedy"):
+        if actions in (None, trained.get("actions", "greedy")):
             return trained
         file, steps = self.folder / f"evaluation_{actions}.json", "trained_steps"
         if file.is_file():

@@ -1,5 +1,6 @@
 """Observations brought to mean 0 and deviation 1, by weights of the policy."""
 
+import functools
 import json
 
 import keras
@@ -11,8 +12,8 @@ from keras import ops, tree
 from keras_agalite.models import MemoryPolicy, MLPEncoder, ResNetEncoder
 from keras_agalite.models.normalization import Moments, update_moments
 from tests.helpers import compiled, to_numpy
-from tests.memories import tiny
-from tests.models.conftest import ACTION_SPACES, IMAGE, UNBOUNDED, VECTOR, randomise
+from tests.models.conftest import IMAGE, UNBOUNDED, randomise
+from tests.models.conftest import make_policy as make_plain_policy
 
 MIXED = spaces.Dict(
     {
@@ -25,14 +26,7 @@ MIXED = spaces.Dict(
 )
 
 
-def make_policy(space=VECTOR, encoder=MLPEncoder, normalize=True, **arguments):
-    return MemoryPolicy(
-        encoder(space, **arguments),
-        tiny("agalite"),
-        ACTION_SPACES["discrete"],
-        head_units=8,
-        normalize_observations=normalize,
-    )
+make_policy = functools.partial(make_plain_policy, "agalite", normalize=True)
 
 
 def sample(space, count, seed=0):
@@ -68,7 +62,7 @@ def test_moments_of_batches_are_those_of_all_rows():
 
 
 def test_floats_are_normalised_and_all_else_passes():
-    policy = make_policy(MIXED, ResNetEncoder, filters=(2,), units=4)
+    policy = make_policy(MIXED, encoder=ResNetEncoder, filters=(2,), units=4)
     observation, mask = sample(MIXED, 40), np.arange(40) % 3 > 0
     observation["b"][0] = 500.0, -500.0, 0.0
 
@@ -160,7 +154,7 @@ def test_it_stays_float32_under_mixed_precision(tmp_path):
 def test_an_observation_without_floats_is_refused(space):
     encoder = ResNetEncoder if space is IMAGE else MLPEncoder
     with pytest.raises(ValueError, match="a Box of floats that is no image"):
-        make_policy(space, encoder)
+        make_policy(space, encoder=encoder)
 
 
 @pytest.mark.once

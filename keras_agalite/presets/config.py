@@ -202,12 +202,13 @@ ACTIVATION = Form(
     f"one of {', '.join(ACTIVATIONS)}",
     lambda value: isinstance(value, str) and value in ACTIVATIONS,
 )
+FLAG = Form("true or false", lambda value: isinstance(value, bool))
 _SEED = Form(
     "a seed below 2**63", lambda value: type(value) is int and 0 <= value < 2**63
 )
 _FORMS: dict[Any, Form] = {
     str: ACTIVATION,
-    bool: Form("true or false", lambda value: isinstance(value, bool)),
+    bool: FLAG,
     float: Form(
         "a finite number",
         lambda value: type(value) in (int, float) and abs(value) < float("inf"),

@@ -151,8 +151,9 @@ class Run(run.Run):
         self.state = jax.tree.map(jnp.copy, placed)
 
     def update_policy(self) -> None:
-        learner = to_host(self.state[0])
-        for variable, weight in zip(self.ppo.variables, learner.weights, strict=True):
+        weights = to_host(self.state[0]).all_weights
+        variables = [*self.ppo.variables, *self.ppo.normalized]
+        for variable, weight in zip(variables, weights, strict=True):
             variable.assign(weight)
 
     @property

@@ -123,7 +123,12 @@ class FunctionalCollector:
             worlds, memory_state, teacher_state = carry
             observation = self._observe(worlds.state)
             action, log_prob, value, memory_state = act(
-                self.ppo, learner.weights, observation, memory_state, worlds.start, time
+                self.ppo,
+                learner.all_weights,
+                observation,
+                memory_state,
+                worlds.start,
+                time,
             )
             advice = by_policy = targets = None
             if recipe.is_taught:
@@ -157,7 +162,7 @@ class FunctionalCollector:
         worlds, memory_state, _ = end
         final = self._observe(worlds.state)
         _, _, final_value, _ = act(
-            self.ppo, learner.weights, final, memory_state, worlds.start, 0
+            self.ppo, learner.all_weights, final, memory_state, worlds.start, 0
         )
         return end, Experience(*rows, state[1], final_value, *teacher), episodes
 
@@ -214,13 +219,13 @@ class GymnasiumCollector:
         begin = time.perf_counter()
         first = int(learner.iteration) * recipe.sequence_length
         steps = [
-            self._step(learner.weights, first + i)
+            self._step(learner.all_weights, first + i)
             for i in range(recipe.sequence_length)
         ]
         rows, episodes = jax.tree.map(lambda *x: np.stack(x, axis=1), *steps)
         if not self.reports_success:
             del episodes["success"]
-        *_, final_value, _ = self._choose(learner.weights, 0)
+        *_, final_value, _ = self._choose(learner.all_weights, 0)
         experience = Experience(*self._put(rows), before, final_value)
         collected = time.perf_counter()
         learner, metrics = self._learn(learner, experience)

@@ -52,7 +52,10 @@ class Curve:
             raise OSError(f"Cannot write {self.path}: {error}") from error
 
     def plot(self, path: Path, title: str) -> None:
-        """Draws mean return and success of the training episodes over steps."""
+        """Draws mean return and success over steps.
+
+        Lines are the training episodes, dots the validations.
+        """
         figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
         lines = []
         for key, color, axis in (
@@ -63,6 +66,13 @@ class Curve:
             label = key.replace("_", " ")
             x, y = [row["step"] for row in rows], [row[key] for row in rows]
             lines += axis.plot(x, y, color=color, label=label)
+            dots = [row for row in self.rows if f"validation_{key}" in row]
+            axis.plot(
+                [row["step"] for row in dots],
+                [row[f"validation_{key}"] for row in dots],
+                "o",
+                color=color,
+            )
             axis.set_ylabel(label, color=color)
             if key == "success_rate":
                 axis.set_ylim(-0.02, 1.02)

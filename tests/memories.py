@@ -48,6 +48,15 @@ TINY = {
         "conv_size": 3,
         "intermediate_dim": 6,
     },
+    "memformer": {
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "num_heads": 2,
+        "num_slots": 3,
+        "segment_length": 2,
+        "temperature": 0.5,
+        "intermediate_dim": 6,
+    },
     "lru": {"num_layers": 1, "hidden_dim": 8, "state_dim": 3},
     "mingru": {
         "num_layers": 1,

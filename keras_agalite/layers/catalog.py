@@ -20,6 +20,8 @@ from keras_agalite.layers.gtrxl import GTrXL as GTrXL
 from keras_agalite.layers.gtrxl import GTrXLCell as GTrXLCell
 from keras_agalite.layers.lru import LRU as LRU
 from keras_agalite.layers.lru import LRUCell as LRUCell
+from keras_agalite.layers.memformer import Memformer as Memformer
+from keras_agalite.layers.memformer import MemformerCell as MemformerCell
 from keras_agalite.layers.memory_rnn import MemoryRNN as MemoryRNN
 from keras_agalite.layers.memoryless import Memoryless as Memoryless
 from keras_agalite.layers.memoryless import MemorylessCell as MemorylessCell
@@ -43,6 +45,7 @@ MEMORIES: dict[str, type[MemoryRNN]] = {
         StableHadamardMemory,
         FastForgetfulMemory,
         GatedDeltaNet,
+        Memformer,
         LRU,
         MinGRU,
         GRU,

@@ -1,6 +1,7 @@
 """The recurrent memories of blocks in float64 NumPy, one token after the other."""
 
 import hashlib
+import itertools
 import math
 
 import numpy as np
@@ -125,6 +126,41 @@ def gated_delta_net(w, x, state, index):
     gate, value = np.split(n @ w["feedforward_intermediate/kernel"], 2)
     x = x + (silu(gate) * value) @ w["feedforward_output/kernel"]
     return x, np.concatenate([matrices.ravel(), recent[1:].ravel()])
+
+
+def memformer(w, x, state, index, heads=2, tau=0.5, segment=2):
+    x = embed(w, x)
+    n = norm(w, "mix_norm", x)
+    dim, size = len(n), w["bias"].size
+    tokens = state[size:-1].reshape(-1, dim)[: round(state[-1])]
+    m = state[:size].reshape(-1, dim) + w["bias"]
+    m = m * np.sqrt(dim) / np.linalg.norm(m, axis=1, keepdims=True)
+    items, read, new = np.concatenate([m, tokens]), np.zeros(dim), m.copy()
+    parts = np.arange(dim).reshape(heads, -1)
+    scale = np.sqrt(dim // heads)
+    for part in parts:
+        keys, values = (items @ w[f"read_{y}"][:, part] for y in ("key", "value"))
+        scores = np.exp(keys @ (n @ w["read_query"][:, part]) / scale)
+        read[part] = scores / scores.sum() @ values
+    read = read @ w["read_output"]
+    tokens = np.concatenate([tokens, [n + read]])
+    if len(tokens) == segment:
+        for i, part in itertools.product(range(len(m)), parts):
+            query = m[i] @ w["write_query"][:, part]
+            keys = np.concatenate([m[i : i + 1], tokens]) @ w["write_key"][:, part]
+            scores = np.exp(keys @ query / scale / tau)
+            own, *others = scores / scores.sum()
+            written = others @ (tokens @ w["write_value"][:, part])
+            new[i, part] = own * m[i, part] + written
+        tokens = tokens[:0]
+    else:
+        new = state[:size]
+    held = np.zeros((segment - 1, dim))
+    held[: len(tokens)] = tokens
+    x = x + read
+    update = dense(w, "feedforward_intermediate", norm(w, "feedforward_norm", x))
+    x = x + dense(w, "feedforward_output", gelu(update))
+    return x, np.concatenate([new.ravel(), held.ravel(), [len(tokens)]])
 
 
 def shm(w, x, state, index):

@@ -57,6 +57,13 @@ TINY = {
         "temperature": 0.5,
         "intermediate_dim": 6,
     },
+    "grc": {
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "num_heads": 2,
+        "num_slots": 3,
+        "intermediate_dim": 6,
+    },
     "lru": {"num_layers": 1, "hidden_dim": 8, "state_dim": 3},
     "mingru": {
         "num_layers": 1,

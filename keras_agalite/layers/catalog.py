@@ -16,6 +16,8 @@ from keras_agalite.layers.galite import GaLiTe as GaLiTe
 from keras_agalite.layers.galite import GaLiTeCell as GaLiTeCell
 from keras_agalite.layers.gated_delta_net import GatedDeltaNet as GatedDeltaNet
 from keras_agalite.layers.gated_delta_net import GatedDeltaNetCell as GatedDeltaNetCell
+from keras_agalite.layers.grc_memory import GRCMemory as GRCMemory
+from keras_agalite.layers.grc_memory import GRCMemoryCell as GRCMemoryCell
 from keras_agalite.layers.gtrxl import GTrXL as GTrXL
 from keras_agalite.layers.gtrxl import GTrXLCell as GTrXLCell
 from keras_agalite.layers.lru import LRU as LRU
@@ -46,6 +48,7 @@ MEMORIES: dict[str, type[MemoryRNN]] = {
         FastForgetfulMemory,
         GatedDeltaNet,
         Memformer,
+        GRCMemory,
         LRU,
         MinGRU,
         GRU,

@@ -140,14 +140,19 @@ def slot_memory(
     """
     check_inputs(state, start, mask, x=x)
     dtype = at_least_float32(x.dtype)
-    x, *weights = (ops.cast(y, dtype) for y in (x, *weights))
-    weights = SlotWeights(*weights)
+    x = ops.cast(x, dtype)
+    weights = SlotWeights(*(ops.cast(w, dtype) for w in weights))
     query = slot_queries(x, weights.read_query, weights.read_key, heads)
     length = state[1].shape[1] if len(state) > 1 else 0
 
     def step(carry: Any, inputs: Any, weights: Any) -> tuple[list[Any], Any]:
         (slots, *segment), (x, query) = carry, inputs
-        bias, read_value, read_output, *write = weights
+        bias, read_value, read_output, query_kernel, key, value = weights
+
+        def write(tokens: Any) -> Any:
+            kernels = query_kernel, key, value
+            return write_slots(slots_read, tokens, *kernels, heads, temperature)
+
         slots_read = normalize_slots(slots, bias, slot_norm)
         items, visible = slots_read, None
         if segment:
@@ -162,13 +167,12 @@ def slot_memory(
         read = ops.matmul(read, read_output)
         y = (x + read)[:, None]
         if not segment:
-            return [write_slots(slots_read, y, *write, heads, temperature)], read
+            return [write(y)], read
         whole = ops.concatenate([tokens, y], axis=1)
-        written = write_slots(slots_read, whole, *write, heads, temperature)
         last = count >= length
         tokens = ops.where((places == count)[:, :, None], y, tokens)
         return [
-            ops.where(last[:, :, None], written, slots),
+            ops.where(last[:, :, None], write(whole), slots),
             ops.where(last[:, :, None], 0.0, tokens),
             ops.where(last, 0.0, count + 1.0),
         ], read

@@ -88,6 +88,7 @@ def test_chunks_equal_the_whole(name):
         ("ffm", [12]),
         ("gated_delta_net", [16 + 2 * 16]),
         ("shm", [17]),
+        ("grc", [12]),
         ("memformer", [(3 + 1) * 8 + 1]),
     ],
 )

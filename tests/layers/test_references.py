@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from keras import ops
 
+from keras_agalite.ops.cached_memory import share_heads, update_cache
 from keras_agalite.ops.slot_attention import (
     attend_to_slots,
     slot_queries,
@@ -123,4 +125,70 @@ def test_whole_segments():
         function,
         ["inputs", "memory_in"],
         ["outputs", "memory_read", "memory_out"],
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["per_environment", "per_environment_interpolated", "batch_mean"]
+)
+def test_gated_recurrent_cache(name):
+    """Whole segments update all slots; with `batch_mean`, those of all rows at once."""
+    reference = Reference(f"grc_{name}")
+    heads, slots = (reference.config[key] for key in ("heads", "cache_length"))
+    mean, x = name == "batch_mean", reference["inputs"]
+    starts = np.zeros(x.shape[:2], bool) if mean else reference["starts"]
+    first = reference["memory_in"][0] if mean else reference["memory_in"]
+    reference.arrays["cache"] = np.zeros_like(first) + first
+    reference.arrays["grad_cache"] = reference.arrays.get("grad_memory_in", 0 * first)
+
+    def attend(x, slots, w, name):
+        key, value = ops.split(ops.transpose(w[f"{name}.kv.weight"]), 2, axis=1)
+        query = slot_queries(x, ops.transpose(w[f"{name}.q.weight"]), key, heads)
+        batch, length, _, width = query.shape
+        mixed = attend_to_slots(ops.reshape(query, (batch, -1, width)), slots)
+        mixed = ops.reshape(mixed, (batch, length, heads, width))
+        read = slot_values(mixed, value)
+        return linear(w, f"{name}.proj", read)
+
+    def function(x, cache, w):
+        width, outputs, memories = cache.shape[-1], [], []
+        kernels = {
+            name: ops.split(ops.transpose(w[f"linear_{name}.weight"]), [width])
+            for name in ("reset", "update", "add")
+        }
+        for tokens, start in zip(x, starts, strict=True):
+            cache = ops.where(start[:, None, None], 0.0, cache)
+            own = attend(tokens, tokens, w, "attn_self_func")
+            places = np.arange(slots) * tokens.shape[1] // slots
+            written = ops.stack([own[:, i, :width] for i in places], axis=1)
+            from_slots, from_tokens = (
+                ops.concatenate([kernels[n][i] for n in ("reset", "update")], axis=1)
+                for i in (0, 1)
+            )
+            bias = [w[f"linear_{n}.bias"] for n in ("reset", "update")]
+            cache = update_cache(
+                cache,
+                ops.matmul(written, from_tokens) + ops.concatenate(bias),
+                ops.matmul(written, kernels["add"][1]) + w["linear_add.bias"],
+                from_slots,
+                kernels["add"][0],
+                ops.stack([w["Norm1.weight"], w["Norm1.bias"]]),
+            )
+            if mean:
+                cache = ops.mean(cache, axis=0, keepdims=True)
+            read = ops.broadcast_to(cache, (len(tokens), *cache.shape[1:]))
+            cached = attend(tokens[..., :width], read, w, "attn_mem")
+            outputs.append(share_heads(ops.sigmoid(w["lam"]), own, cached))
+            memories.append(cache)
+            if mean:
+                cache = ops.stop_gradient(cache)
+        return ops.stack(outputs), ops.stack(memories)
+
+    reference.check(function, ["inputs", "cache"], ["outputs", "memory_out"])
+
+
+def linear(weights, name, x):
+    return (
+        ops.matmul(x, ops.transpose(weights[f"{name}.weight"]))
+        + weights[f"{name}.bias"]
     )

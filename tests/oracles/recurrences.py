@@ -163,6 +163,43 @@ def memformer(w, x, state, index, heads=2, tau=0.5, segment=2):
     return x, np.concatenate([new.ravel(), held.ravel(), [len(tokens)]])
 
 
+def attention(query, keys, values, heads):
+    """Of one query to some keys, all by head, with the mean of the values."""
+    parts = np.split(np.arange(len(query)), heads)
+    read = np.zeros(values.shape[1])
+    for part, wide in zip(parts, np.split(np.arange(len(read)), heads), strict=True):
+        scores = np.exp(keys[:, part] @ query[part] / np.sqrt(len(part)))
+        read[wide] = scores / scores.sum() @ values[:, wide]
+    return read
+
+
+def grc(w, x, state, index, heads=2):
+    x = embed(w, x)
+    n = norm(w, "mix_norm", x)
+    own = dense(w, "own_output", n @ w["own_value/kernel"])
+    width = len(n) // 2
+    slots, written = state.reshape(-1, width), own[:width]
+    gates = slots[0] @ w["gate_kernel"] + dense(w, "gates", written)
+    r, u = np.split(sigmoid(gates), 2)
+    new = (r * slots[0]) @ w["candidate_kernel"] + dense(w, "candidate", written)
+    new = gelu(new)
+    new = (new - new.mean()) / np.sqrt(new.var() + 1e-5)
+    new = new * w["norm_scale"] + w["norm_offset"]
+    slots = np.concatenate([slots[1:], [u * new + (1 - u) * slots[0]]])
+    read = attention(
+        n[:width] @ w["query_kernel"],
+        slots @ w["key_kernel"],
+        slots @ w["value_kernel"],
+        heads,
+    )
+    cached = np.zeros((heads, len(n) // heads))
+    cached[:, : width // heads] = dense(w, "cache_output", read).reshape(heads, -1)
+    share = sigmoid(w["share"])[:, None]
+    x = x + (share * cached + (1 - share) * own.reshape(heads, -1)).ravel()
+    update = dense(w, "feedforward_intermediate", norm(w, "feedforward_norm", x))
+    return x + dense(w, "feedforward_output", gelu(update)), slots.ravel()
+
+
 def shm(w, x, state, index):
     x = embed(w, x)
     rows, size = w["theta"].shape

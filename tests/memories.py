@@ -64,6 +64,13 @@ TINY = {
         "num_slots": 3,
         "intermediate_dim": 6,
     },
+    "trmrl": {
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "num_heads": 2,
+        "window": 4,
+        "intermediate_dim": 6,
+    },
     "lru": {"num_layers": 1, "hidden_dim": 8, "state_dim": 3},
     "mingru": {
         "num_layers": 1,

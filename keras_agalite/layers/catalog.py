@@ -37,6 +37,8 @@ from keras_agalite.layers.stable_hadamard_memory import (
 from keras_agalite.layers.stable_hadamard_memory import (
     StableHadamardMemoryCell as StableHadamardMemoryCell,
 )
+from keras_agalite.layers.trmrl import TrMRL as TrMRL
+from keras_agalite.layers.trmrl import TrMRLCell as TrMRLCell
 
 MEMORIES: dict[str, type[MemoryRNN]] = {
     memory.short_name: memory
@@ -49,6 +51,7 @@ MEMORIES: dict[str, type[MemoryRNN]] = {
         GatedDeltaNet,
         Memformer,
         GRCMemory,
+        TrMRL,
         LRU,
         MinGRU,
         GRU,

@@ -89,6 +89,7 @@ def test_chunks_equal_the_whole(name):
         ("gated_delta_net", [16 + 2 * 16]),
         ("shm", [17]),
         ("grc", [12]),
+        ("trmrl", [25]),
         ("memformer", [(3 + 1) * 8 + 1]),
     ],
 )

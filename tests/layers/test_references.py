@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_agalite.layers import TrMRL
 from keras_agalite.ops.cached_memory import share_heads, update_cache
 from keras_agalite.ops.slot_attention import (
     attend_to_slots,
@@ -74,8 +75,7 @@ class Reference:
         names = [f"grad_{name}" for name in arrays]
         names += [f"grad_params/{name}" for name in weights]
         for name, grad in zip(names, grads, strict=True):
-            difference = np.linalg.norm(grad - self[name])
-            assert difference < 1e-4 * max(1.0, np.linalg.norm(self[name])), name
+            assert_close(grad, self[name], name)
 
 
 def slot_weights(weights):
@@ -192,3 +192,69 @@ def linear(weights, name, x):
         ops.matmul(x, ops.transpose(weights[f"{name}.weight"]))
         + weights[f"{name}.bias"]
     )
+
+
+def test_window_of_raw_tokens():
+    reference = Reference("trmrl_window")
+    config = reference.config
+    memory = TrMRL(
+        num_layers=config["layers"],
+        hidden_dim=config["d_model"],
+        num_heads=config["heads"],
+        window=config["window"],
+        intermediate_dim=config["ff"],
+    )
+    memory.build((None, None, config["input_dim"]))
+    block = memory.cell.blocks[0]
+    np.testing.assert_allclose(
+        block.positions, reference["positional_encoding"], atol=1e-6
+    )
+
+    def ours(group):
+        """Our weights, in our order, from those of torch."""
+        found = {"embedding": [group["_obs_embedding.weight"].T]}
+        for i in range(config["layers"]):
+            prefix = f"_transformer_module.layers.{i}."
+            for name, torch_name in TORCH_NAMES.items():
+                kernel, bias = (group[f"{prefix}{t}"] for t in torch_name)
+                part = {"query": slice(0, 16), "key_value": slice(16, 48)}.get(name)
+                found[f"{name}_{i}"] = [
+                    kernel[part or slice(None)].T,
+                    bias[part or slice(None)],
+                ]
+        return {
+            f"{name}/{kind}": value
+            for name, values in found.items()
+            for kind, value in zip(("kernel", "bias"), values, strict=False)
+        }
+
+    names = [w.path.split("block_0/", 1)[1] for w in memory.trainable_weights]
+    values, expected = (ours(reference.group(g)) for g in ("params", "grad_params"))
+    memory.set_weights([values[name] for name in names])
+
+    outputs, (grad_inputs, *grads) = gradients(
+        lambda x: memory(x, start=reference["starts"]),
+        [reference["inputs"]],
+        memory.trainable_weights,
+        lambda outputs: [reference["cotangent"]],
+    )
+
+    np.testing.assert_allclose(outputs, reference["outputs"], atol=1e-5)
+    assert_close(grad_inputs, reference["grad_inputs"])
+    for name, grad in zip(names, grads, strict=True):
+        assert_close(grad, expected[name], name)
+
+
+TORCH_NAMES = {
+    "query": ("self_attn.in_proj_weight", "self_attn.in_proj_bias"),
+    "key_value": ("self_attn.in_proj_weight", "self_attn.in_proj_bias"),
+    "attention_output": ("self_attn.out_proj.weight", "self_attn.out_proj.bias"),
+    "intermediate": ("linear1.weight", "linear1.bias"),
+    "output": ("linear2.weight", "linear2.bias"),
+}
+
+
+def assert_close(grad, expected, name=""):
+    """Two gradients, by the norm of their difference."""
+    difference = np.linalg.norm(grad - expected)
+    assert difference < 1e-4 * max(1.0, np.linalg.norm(expected)), name

@@ -200,6 +200,30 @@ def grc(w, x, state, index, heads=2):
     return x + dense(w, "feedforward_output", gelu(update)), slots.ravel()
 
 
+def trmrl(w, x, state, index, heads=2, window=4):
+    dim = w["embedding/kernel"].shape[1]
+    count = round(state[-1])
+    held = state[:-1].reshape(window - 1, dim)[window - 1 - count :]
+    tokens = np.concatenate([held, [x @ w["embedding/kernel"]]])
+    h = tokens.copy()
+    for place, i in itertools.product(range(len(h)), range(dim)):
+        angle = place * 10000 ** (-2 * (i // 2) / dim)
+        h[place, i] += math.cos(angle) if i % 2 else math.sin(angle)
+    for layer in range(sum(name.startswith("query") for name in w) // 2):
+        keys, values = np.split(dense(w, f"key_value_{layer}", h), 2, axis=1)
+        query = dense(w, f"query_{layer}", h)
+        read = [
+            attention(query[i], keys[: i + 1], values[: i + 1], heads)
+            for i in range(len(h))
+        ]
+        h = h + dense(w, f"attention_output_{layer}", np.array(read))
+        wide = np.maximum(dense(w, f"intermediate_{layer}", h), 0)
+        h = h + dense(w, f"output_{layer}", wide)
+    tokens = tokens[1 - window :]
+    empty = np.zeros((window - 1 - len(tokens), dim))
+    return h[-1], np.concatenate([empty.ravel(), tokens.ravel(), [len(tokens)]])
+
+
 def shm(w, x, state, index):
     x = embed(w, x)
     rows, size = w["theta"].shape

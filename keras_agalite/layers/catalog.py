@@ -17,10 +17,14 @@ from keras_agalite.layers.galite import GaLiTe as GaLiTe
 from keras_agalite.layers.galite import GaLiTeCell as GaLiTeCell
 from keras_agalite.layers.gated_delta_net import GatedDeltaNet as GatedDeltaNet
 from keras_agalite.layers.gated_delta_net import GatedDeltaNetCell as GatedDeltaNetCell
+from keras_agalite.layers.grc_memory import GRCMemory as GRCMemory
+from keras_agalite.layers.grc_memory import GRCMemoryCell as GRCMemoryCell
 from keras_agalite.layers.gtrxl import GTrXL as GTrXL
 from keras_agalite.layers.gtrxl import GTrXLCell as GTrXLCell
 from keras_agalite.layers.lru import LRU as LRU
 from keras_agalite.layers.lru import LRUCell as LRUCell
+from keras_agalite.layers.memformer import Memformer as Memformer
+from keras_agalite.layers.memformer import MemformerCell as MemformerCell
 from keras_agalite.layers.memory_rnn import MemoryRNN as MemoryRNN
 from keras_agalite.layers.memoryless import Memoryless as Memoryless
 from keras_agalite.layers.memoryless import MemorylessCell as MemorylessCell
@@ -34,6 +38,8 @@ from keras_agalite.layers.stable_hadamard_memory import (
 from keras_agalite.layers.stable_hadamard_memory import (
     StableHadamardMemoryCell as StableHadamardMemoryCell,
 )
+from keras_agalite.layers.trmrl import TrMRL as TrMRL
+from keras_agalite.layers.trmrl import TrMRLCell as TrMRLCell
 
 MEMORIES: dict[str, type[MemoryRNN]] = {
     memory.short_name: memory
@@ -44,6 +50,9 @@ MEMORIES: dict[str, type[MemoryRNN]] = {
         StableHadamardMemory,
         FastForgetfulMemory,
         GatedDeltaNet,
+        Memformer,
+        GRCMemory,
+        TrMRL,
         LRU,
         MinGRU,
         GRU,

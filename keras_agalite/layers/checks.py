@@ -96,3 +96,22 @@ def check_names(cls: Any, taken: Mapping[str, type[Any]]) -> None:
                 f"{cls.__name__}.short_name={name!r}, where {short_name!r} is "
                 f"{other.__module__}.{other.__name__}"
             )
+
+
+def check_heads(config: dict[str, Any], parts: int = 1) -> None:
+    """Checks that each head gets as many channels.
+
+    Args:
+        config: Arguments by name, with `hidden_dim` and `num_heads`.
+        parts: Parts of the width that are split into heads.
+
+    Raises:
+        ValueError: If `hidden_dim` is not a multiple of `parts * num_heads`.
+    """
+    width, heads = config["hidden_dim"], config["num_heads"]
+    if width % (parts * heads):
+        times = f"{parts} * " if parts > 1 else ""
+        raise ValueError(
+            f"`hidden_dim` must be a multiple of {times}num_heads. "
+            f"Received: hidden_dim={width}, num_heads={heads}"
+        )

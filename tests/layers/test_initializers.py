@@ -23,6 +23,7 @@ from keras_agalite.layers.initializers import (
 )
 from keras_agalite.layers.lru import RingInitializer
 from keras_agalite.layers.recurrent import ForgetBiasInitializer
+from keras_agalite.layers.trmrl import FixupInitializer
 from tests.helpers import float64, to_numpy
 from tests.memories import tiny
 
@@ -35,6 +36,7 @@ ALL = {
     "uniform": (Uniform(-1.0, 2.0, seed=1), (4,)),
     "lecun_normal": (LecunNormal(seed=1), (5, 4)),
     "glorot_uniform": (GlorotUniform(seed=1), (3, 3, 2, 4)),
+    "fixup": (FixupInitializer(2, parts=2, seed=1), (3, 8)),
     "orthogonal": (Orthogonal(2.0, seed=1), (3, 3, 2, 4)),
     "orthogonal_blocks": (OrthogonalBlocks(3, 2.0, seed=1), (5, 6)),
     "ring": (RingInitializer("theta_log", 0.5, 1.0, 1.0, seed=1), (4,)),

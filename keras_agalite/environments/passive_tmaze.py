@@ -6,8 +6,12 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.environments._checks import check_action, check_render_mode
-from keras_agalite.environments.tmaze import check_length, draw_maze, write_maze
+from keras_agalite.environments._checks import (
+    check_action,
+    check_integer,
+    check_render_mode,
+)
+from keras_agalite.environments.tmaze import draw_maze, write_maze
 
 RIGHT, UP, LEFT, DOWN = range(4)
 
@@ -55,7 +59,7 @@ class PassiveTMaze(gymnasium.Env[np.ndarray, int]):
         random_length: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        check_length(corridor_length, 1)
+        check_integer("corridor_length", corridor_length, 1)
         if not isinstance(random_length, bool):
             raise ValueError(
                 "`random_length` must be true or false. Received: random_length="

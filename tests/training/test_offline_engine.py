@@ -80,23 +80,21 @@ def arrays_of(run_dir, step):
 
 def test_a_memory_learns_what_is_recorded(small, tmp_path):
     recipe = dataclasses.replace(
-        small, total_steps=80 * 16 * LENGTH, evaluation_interval=20 * 16 * LENGTH
+        small, total_steps=80 * 16 * LENGTH, validation_interval=20 * 16 * LENGTH
     )
 
     result = train(recipe, tmp_path / "run")
 
     assert result["success_rate"] == 1.0
     rows = curve_rows(tmp_path / "run")
-    assert [row["episodes"] for row in rows] == [0, 10] * 4
-    assert rows[-1]["success_rate"] == 1.0
+    validated = [row.get("validation_success_rate") for row in rows]
+    assert [x is None for x in validated] == [True, False] * 4
+    assert validated[-1] == 1.0
     assert rows[-1]["loss"] < 0.1 < rows[0]["loss"]
-    policy = MemoryPolicy.from_preset(tmp_path / "run" / "preset")
+    policy = MemoryPolicy.from_preset(tmp_path / "run" / "preset_last")
     saved = arrays_of(tmp_path / "run", recipe.total_steps)
     for i, variable in enumerate(policy.trainable_variables):
         np.testing.assert_array_equal(variable.numpy(), saved[f"weights/{i:04}"])
-    # Evaluated with other seeds during training than in the end.
-    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    assert evaluation["seed"] == recipe.evaluation_seed
 
 
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(small, tmp_path):
@@ -189,7 +187,7 @@ def test_a_log_is_enough(small, tmp_path):
     assert MemoryPolicy.from_preset(run_dir / "preset").action_space.n == 4
     with pytest.raises(ValueError, match="whose recipe has no environment"):
         finished_runs([run_dir])
-    for change in ({"evaluation_interval": 1}, {"engine": "jax", "recordings": ""}):
+    for change in ({"validation_interval": 1}, {"engine": "jax", "recordings": ""}):
         with pytest.raises(ValueError, match="without an environment"):
             dataclasses.replace(recipe, **change)
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_agalite import rollout
 from keras_agalite.evaluation import lacks_previous
 from training.engines import run
 from training.learning.imitation import Imitation
@@ -65,32 +64,7 @@ class Run(run.Run):
             for name in rows[0]
         }
         seconds = {"learn_steps_per_second": time.perf_counter() - begin}
-        episodes = self._play() if self._is_due() else []
-        return lambda: (metrics, episodes, seconds)
-
-    def _is_due(self) -> bool:
-        interval = self.recipe.evaluation_interval
-        after = self.step + self.recipe.steps_per_iteration
-        return interval > 0 and after // interval > self.step // interval
-
-    def _play(self) -> list[dict[str, Any]]:
-        """Episodes of the policy as it is, with the seeds after the evaluation's."""
-        recipe = self.recipe
-        played = rollout(
-            self.policy,
-            recipe.environment,
-            recipe.evaluation_episodes,
-            recipe.evaluation_seed + recipe.evaluation_episodes,
-            environment_arguments=recipe.environment_arguments,
-        )
-        rows = [
-            {"return": e.total_reward, "length": e.length, "success": e.success}
-            for e in played
-        ]
-        return [
-            {key: value for key, value in row.items() if value is not None}
-            for row in rows
-        ]
+        return lambda: (metrics, [], seconds)
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.learner.arrays()

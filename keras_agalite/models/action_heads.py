@@ -15,7 +15,7 @@ from gymnasium import spaces
 from keras import ops
 
 from keras_agalite.layers.initializers import Zeros
-from keras_agalite.models.dense import count_mlp, mlp
+from keras_agalite.models.dense import count_mlp, dense
 from keras_agalite.models.spaces import space_from_config, space_to_config
 
 # Far below any logit, and without the NaN that -inf gives in an entropy.
@@ -23,7 +23,7 @@ IMPOSSIBLE = -1e9
 
 
 class ActionHead(keras.layers.Layer, abc.ABC):
-    """Base of the action heads: one hidden layer, then the distribution's parameters.
+    """Base of the action heads: a hidden layer, then the distribution's parameters.
 
     A subclass says what the parameters mean. `keras_agalite.register` lets presets
     hold it.
@@ -31,7 +31,7 @@ class ActionHead(keras.layers.Layer, abc.ABC):
     Args:
         action_space: A gymnasium space.
         num_outputs: Outputs of the last layer.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -64,9 +64,9 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         self.units, self.activation = units, activation
         # Actions begin nearly equally likely, which explores best: Andrychowicz et
         # al., "What Matters in On-Policy Reinforcement Learning?", ICLR 2021.
-        self.hidden, self.output_layer = mlp(
-            units, activation, num_outputs, self.dtype_policy, gain=0.01
-        )
+        dtype = self.dtype_policy
+        self.hidden = dense(units, activation, dtype) if units else None
+        self.output_layer = dense(num_outputs, None, dtype, gain=0.01)
 
     @classmethod
     @abc.abstractmethod
@@ -84,11 +84,14 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         """
 
     def build(self, features_shape: Any) -> None:
-        self.hidden.build(features_shape)
-        self.output_layer.build((*features_shape[:-1], self.hidden.units))
+        if self.hidden is not None:
+            self.hidden.build(features_shape)
+            features_shape = (*features_shape[:-1], self.units)
+        self.output_layer.build(features_shape)
 
     def call(self, features: Any) -> Any:
-        return ops.cast(self.output_layer(self.hidden(features)), "float32")
+        hidden = features if self.hidden is None else self.hidden(features)
+        return ops.cast(self.output_layer(hidden), "float32")
 
     @abc.abstractmethod
     def sample(self, action_params: Any, noise: Any) -> Any:
@@ -149,6 +152,19 @@ class ActionHead(keras.layers.Layer, abc.ABC):
             Tensor of shape `(...)`.
         """
 
+    def imitation_loss(self, action_params: Any, actions: Any) -> Any:
+        """How badly actions are imitated: their log-probability with another sign.
+
+        Args:
+            action_params: Tensor of shape `(..., num_action_params)`.
+            actions: The environment's actions, tensor of shape `(...,
+                *action_space.shape)`.
+
+        Returns:
+            Tensor of shape `(...)`; differentiable.
+        """
+        return -self.log_prob(action_params, actions)
+
     @abc.abstractmethod
     def entropy(self, action_params: Any) -> Any:
         """Entropy in nats, of shape `(...)`; differentiable."""
@@ -187,7 +203,7 @@ class MultiDiscreteHead(ActionHead):
 
     Args:
         action_space: A `MultiDiscrete` space of one axis.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -298,7 +314,7 @@ class DiscreteHead(MultiDiscreteHead):
 
     Args:
         action_space: A `Discrete` space.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -347,7 +363,7 @@ class MultiBinaryHead(ActionHead):
 
     Args:
         action_space: A `MultiBinary` space.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -431,7 +447,7 @@ class BoxHead(ActionHead):
 
     Args:
         action_space: A `Box` space of floats.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -532,6 +548,16 @@ class BoxHead(ActionHead):
         z = (actions - mean) / ops.exp(log_std)
         density = -0.5 * ops.square(z) - log_std - 0.5 * math.log(2 * math.pi)
         return ops.sum(density, axis=-1)
+
+    def imitation_loss(self, action_params: Any, actions: Any) -> Any:
+        """Half the squared error of the mean: the log-deviation stays as it is.
+
+        A likelihood would end with a deviation of zero where actions are repeated
+        exactly. Such a policy acts best with `deterministic=True`.
+        """
+        mean, _ = ops.split(action_params, 2, axis=-1)
+        actions = ops.reshape(ops.cast(actions, mean.dtype), ops.shape(mean))
+        return ops.sum(ops.square(mean - actions), axis=-1) / 2.0
 
     def entropy(self, action_params: Any) -> Any:
         _, log_std = ops.split(action_params, 2, axis=-1)

@@ -18,10 +18,12 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # The public API. A name that goes or comes is a decision: change it here as well.
 PUBLIC = {
     "keras_agalite": """AGaLiTe AGaLiTeCell ConfiguredMemory ConvEncoder
+        DTMem DecisionTransformer ELMUR
         FastForgetfulMemory FastForgetfulMemoryCell GRU GRUGate GTrXL GTrXLCell GaLiTe
         GaLiTeCell GatedDeltaNet GatedDeltaNetCell GridEncoder LRU LRUCell LSTM
         MLPEncoder MemoryPolicy MemoryRNN Memoryless MemorylessCell MinGRU MinGRUCell
-        ResNetEncoder StableHadamardMemory StableHadamardMemoryCell __version__
+        RATE ResNetEncoder ReturnConditionedPolicy
+        StableHadamardMemory StableHadamardMemoryCell __version__
         convert environments evaluate export layers models ops presets register
         rollout zoo""",
     "keras_agalite.ops": """agalite_attention agalite_state_size galite_attention
@@ -32,9 +34,10 @@ PUBLIC = {
         GaLiTeCell GatedDeltaNet GatedDeltaNetCell LRU LRUCell LSTM MEMORIES MemoryRNN
         Memoryless MemorylessCell MinGRU MinGRUCell StableHadamardMemory
         StableHadamardMemoryCell memory_class register_memory""",
-    "keras_agalite.models": """ActionHead BoxHead ConvEncoder DiscreteHead Encoder
+    "keras_agalite.models": """ActionHead BoxHead ConvEncoder DTMem
+        DecisionTransformer DiscreteHead ELMUR Encoder
         GridEncoder MLPEncoder MemoryPolicy MultiBinaryHead MultiDiscreteHead
-        PolicyOutput ResNetEncoder""",
+        Policy PolicyOutput RATE ResNetEncoder ReturnConditionedPolicy""",
     "keras_agalite.presets": """Preset find_preset register released_folder
         released_presets""",
     "keras_agalite.export": "export_policy",

@@ -84,11 +84,11 @@ def finished_runs(folders: list[Path]) -> list[FinishedRun]:
                 f"{run}, without {', '.join(missing)}"
             )
     found = [FinishedRun(run, load_recipe(run / "recipe.toml")) for run in runs]
-    for run in found:
-        if not run.recipe.environment:
+    for one in found:
+        if not one.recipe.environment:
             raise ValueError(
                 "Expected runs that were evaluated. Received: "
-                f"{run.folder}, whose recipe has no environment"
+                f"{one.folder}, whose recipe has no environment"
             )
     return found
 

@@ -64,5 +64,12 @@ def linear_recurrence(
         state = decay * state + update
         return [state], state
 
-    states, (state,) = _backend.scan(step, [state], inputs)
+    result = None
+    if decay.shape[1] != 1:
+        keep = inputs[2] if start is not None else None
+        result = _backend.linear_recurrence(decay, update, state, keep)
+    if result is None:
+        states, (state,) = _backend.scan(step, [state], inputs)
+    else:
+        states, state = result
     return states, ops.cast(state, state_dtype)

@@ -53,52 +53,17 @@ def scan(step: Step, carry: Sequence[Any], xs: Sequence[Any]) -> tuple[Any, list
     return keras.ops.swapaxes(ys, 0, 1), list(carry)
 
 
-def oscillating_attention(
-    inputs: Sequence[Any],
-    carry: Sequence[Any],
-    keep: Any,
-    weights: Any,
-    scale: float,
-    epsilon: float,
-) -> tuple[Any, list[Any]] | None:
-    """AGaLiTe's attention over a sequence, where a backend has a form of its own.
+def own_form(name: str) -> Callable[..., Any] | None:
+    """The form that a backend has of its own of an operation over a sequence.
 
     Args:
-        inputs: query, key, value, beta, gamma, the three expansions and the phases,
-            each of shape `(batch, time, ...)`.
-        carry: Keys and values, as `unpack_agalite_state` returns them.
-        keep: None, or zero where a start empties the carry, else one, `(batch, time)`.
-        weights: How often each oscillator counts.
-        scale: The divisor is `scale * normaliser + epsilon`.
-        epsilon: See `scale`.
+        name: `"oscillating_attention"`, `"linear_recurrence"` or
+            `"gated_delta_rule"`; the function of that name says what it takes.
 
     Returns:
-        As `scan`; None where the step is to be scanned.
+        None where the operation is to be scanned.
     """
-    if hasattr(_implementation, "oscillating_attention"):
-        return _implementation.oscillating_attention(
-            inputs, carry, keep, weights, scale, epsilon
-        )
-    return None
-
-
-def linear_recurrence(
-    decay: Any, update: Any, carry: Any, keep: Any
-) -> tuple[Any, Any] | None:
-    """`h_t = a_t * h_(t-1) + x_t` where a backend has a form of its own.
-
-    Args:
-        decay: Tensor `a` of shape `(batch, time, ...)`.
-        update: Tensor `x` of the same shape.
-        carry: Tensor of shape `(batch, ...)`.
-        keep: None, or zero where a start empties the carry, else one, `(batch, time)`.
-
-    Returns:
-        Every h and the last one; None where the step is to be scanned.
-    """
-    if hasattr(_implementation, "linear_recurrence"):
-        return _implementation.linear_recurrence(decay, update, carry, keep)
-    return None
+    return getattr(_implementation, name, None)
 
 
 def rows_or_zeros(kept: Any, x: Any) -> Any:

@@ -222,17 +222,31 @@ class _Attention(torch.autograd.Function):
 
 def oscillating_attention(
     inputs: Sequence[Any],
-    carry: Sequence[Any],
+    keys: Any,
+    values: Any,
     keep: Any,
     weights: Any,
     scale: float,
     epsilon: float,
-) -> tuple[Any, list[Any]]:
-    """See `keras_agalite.ops._backend.oscillating_attention`."""
-    keys, values = carry
-    batch, _, heads, eta, head_dim = keys.shape
-    rows = keys.transpose(1, 2).reshape(batch, heads, -1, head_dim)
-    rows = torch.cat([rows, values.transpose(1, 2)], 2).flatten(0, 1)
+) -> tuple[Any, Any, Any]:
+    """AGaLiTe's attention over a sequence.
+
+    Args:
+        inputs: query, key, value, beta, gamma, the three expansions, each of shape
+            `(batch, time, heads, m)`, and the phases, `(batch, time, oscillators + 1)`.
+        keys: State of shape `(batch, oscillators + 1, heads, eta, head_dim)`.
+        values: State of shape `(batch, oscillators, heads, head_dim)`.
+        keep: None, or zero where a start empties the states, else one, `(batch, time)`.
+        weights: How often each oscillator counts, `(oscillators,)`.
+        scale: The divisor is `scale * normaliser + epsilon`.
+        epsilon: See `scale`.
+
+    Returns:
+        Outputs of shape `(batch, time, heads, head_dim)`, new keys, new values.
+    """
+    batch, _, heads, eta, _ = keys.shape
+    rows = torch.cat([keys.transpose(1, 2).flatten(2, 3), values.transpose(1, 2)], 2)
+    rows = rows.flatten(0, 1)
     *inputs, phases = inputs
     starts = keep is not None
     if starts:  # what was carried before is not even read
@@ -247,4 +261,4 @@ def oscillating_attention(
     rows = rows.unflatten(0, (batch, heads))
     split = keys.shape[1] * eta
     keys = rows[:, :, :split].unflatten(2, (-1, eta)).transpose(1, 2)
-    return y, [keys, rows[:, :, split:].transpose(1, 2)]
+    return y, keys, rows[:, :, split:].transpose(1, 2)

@@ -13,7 +13,7 @@ PIECE_SIZE = 16
 
 
 def _is_parallel(x: Any) -> bool:
-    return x.device.type != "cpu"
+    return x.device.type not in ("cpu", "meta")
 
 
 def fill_states(decay: Any, states: Any, carry: Any, kept: Any = None) -> None:
@@ -93,11 +93,12 @@ def multiply_by_states_before(
 
 
 def all_finite(*tensors: Any) -> bool:
-    return all(bool(torch.isfinite(x.sum())) for x in tensors)
+    """True of tensors without data, too: Keras asks for shapes with them."""
+    return all(x.is_meta or bool(torch.isfinite(x.sum())) for x in tensors)
 
 
 class _Recurrence(torch.autograd.Function):
-    """See `keras_agalite.ops._backend.linear_recurrence`; time comes first."""
+    """See `linear_recurrence`; time comes first."""
 
     @staticmethod
     def forward(ctx: Any, decay: Any, update: Any, carry: Any, kept: Any) -> Any:
@@ -127,7 +128,14 @@ class _Recurrence(torch.autograd.Function):
 def linear_recurrence(
     decay: Any, update: Any, carry: Any, keep: Any
 ) -> tuple[Any, Any]:
-    """See `keras_agalite.ops._backend.linear_recurrence`."""
+    """Every h of `h_t = a_t * h_(t-1) + x_t`, and the last one.
+
+    Args:
+        decay: Tensor `a` of shape `(batch, time, ...)`.
+        update: Tensor `x` of the same shape.
+        carry: Tensor of shape `(batch, ...)`.
+        keep: None, or zero where a start empties the carry, else one, `(batch, time)`.
+    """
     decay, update = (x.transpose(0, 1).contiguous() for x in (decay, update))
     kept = None
     if keep is not None:

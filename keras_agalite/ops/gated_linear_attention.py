@@ -222,17 +222,14 @@ def agalite_attention(
         y = ops.sum(values * weighted[..., None], axis=1)
         return [keys, values], y / (scale * read[:, -1] + EPSILON)[..., None]
 
-    result = None
-    if length != 1:
+    form = _backend.own_form("oscillating_attention")
+    if form is None or length == 1:
+        outputs, (keys, values) = _backend.scan(step, [keys, values], inputs)
+    else:
         keep = inputs[9] if start is not None else None
-        result = _backend.oscillating_attention(
-            inputs[:9],
-            [keys, values],
-            keep,
-            ops.convert_to_tensor(weights, dtype),
-            scale,
-            EPSILON,
+        folded = ops.convert_to_tensor(weights, dtype)
+        outputs, keys, values = form(
+            inputs[:9], keys, values, keep, folded, scale, EPSILON
         )
-    outputs, (keys, values) = result or _backend.scan(step, [keys, values], inputs)
     clock = ops.cast(ops.mod(count + total, clock_modulus(r, state_dtype)), dtype)
     return outputs, ops.cast(pack_agalite_state(keys, values, clock), state_dtype)

@@ -64,12 +64,10 @@ def linear_recurrence(
         state = decay * state + update
         return [state], state
 
-    result = None
-    if decay.shape[1] != 1:
-        keep = inputs[2] if start is not None else None
-        result = _backend.linear_recurrence(decay, update, state, keep)
-    if result is None:
+    form = _backend.own_form("linear_recurrence")
+    if form is None or decay.shape[1] == 1:
         states, (state,) = _backend.scan(step, [state], inputs)
     else:
-        states, state = result
+        keep = inputs[2] if start is not None else None
+        states, state = form(decay, update, state, keep)
     return states, ops.cast(state, state_dtype)

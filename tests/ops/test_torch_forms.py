@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from keras_agalite.ops import _backend, linear_recurrence
+from keras_agalite.ops import _backend, gated_delta_rule, linear_recurrence
 from tests.helpers import BACKEND, gradients, random_starts
 from tests.ops.test_gated_linear_attention import attend, random_arrays
 
@@ -23,7 +23,11 @@ def plain(monkeypatch):
 
     def run(function, *arguments, **options):
         with monkeypatch.context() as patch:
-            for name in ("oscillating_attention", "linear_recurrence"):
+            for name in (
+                "oscillating_attention",
+                "linear_recurrence",
+                "gated_delta_rule",
+            ):
                 patch.delattr(_backend._implementation, name)
             return function(*arguments, **options)
 
@@ -81,6 +85,31 @@ def test_recurrence_is_as_the_loop(time, plain, form):
     expected, expected_grads = plain(gradients, function, arrays)
     assert_same(outputs, expected, 1e-12)
     assert_same(grads, expected_grads, 1e-12)
+
+
+@pytest.mark.parametrize(("time", "masked"), [(7, False), (70, True)])
+def test_delta_rule_is_as_the_loop(time, masked, plain):
+    random = np.random.default_rng(time)
+    query, key = random.normal(size=(2, 3, time, 2, 4))
+    key /= np.linalg.norm(key, axis=-1, keepdims=True)
+    alpha, beta = random.uniform(size=(2, 3, time, 2))
+    alpha, beta = (
+        np.where(random.random(x.shape) < 0.2, np.round(x), x) for x in (alpha, beta)
+    )
+    value, state = random.normal(size=(3, time, 2, 5)), random.normal(size=(3, 2, 5, 4))
+    arrays = [query, key, value, alpha, beta, state]
+    mask = random.random((3, time)) < 0.8 if masked else None
+    start = random_starts(3, time, 0.1)
+
+    def function(*arrays):
+        y, state = gated_delta_rule(*arrays, start=start, mask=mask)
+        return (y if mask is None else y * torch.tensor(mask)[:, :, None, None]), state
+
+    outputs, grads = gradients(function, arrays)
+
+    expected, expected_grads = plain(gradients, function, arrays)
+    assert_same(outputs, expected, 1e-10)
+    assert_same(grads, expected_grads, 1e-10)
 
 
 @pytest.mark.parametrize("size", [1, 7, 31])

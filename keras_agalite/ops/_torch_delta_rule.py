@@ -53,9 +53,11 @@ def gated_delta_rule(
     if start is not None:
         start = start[:, :, None]
         alpha = torch.where(start, 0.0, alpha)
-        state = torch.where(start[:, 0, :, None], 0.0, state)
+        state = torch.where(start[:, 0, :, None, None], 0.0, state)
     inputs = (query, key, value, alpha[..., None], beta[..., None])
-    chunks = zip(*(x.transpose(1, 2).split(CHUNK_SIZE, 2) for x in inputs), strict=True)
+    chunks: Any = zip(
+        *(x.transpose(1, 2).split(CHUNK_SIZE, 2) for x in inputs), strict=True
+    )
     outputs = []
     for chunk in chunks:
         y, state = _run(*chunk, state)

@@ -11,6 +11,9 @@ from keras_agalite.ops._torch_attention import (
 from keras_agalite.ops._torch_delta_rule import gated_delta_rule as gated_delta_rule
 from keras_agalite.ops._torch_recurrence import linear_recurrence as linear_recurrence
 
+# Whether gradients reach what a step reads besides its arguments.
+READS_AROUND = True
+
 
 def scan(step: Any, carry: Any, xs: Any, chunk_size: int) -> tuple[Any, Any]:
     """See `keras_agalite.ops._backend.scan`; here time is the first axis."""

@@ -224,7 +224,7 @@ def oscillating_attention(
     inputs: Sequence[Any],
     keys: Any,
     values: Any,
-    keep: Any,
+    start: Any,
     weights: Any,
     scale: float,
     epsilon: float,
@@ -236,7 +236,7 @@ def oscillating_attention(
             `(batch, time, heads, m)`, and the phases, `(batch, time, oscillators + 1)`.
         keys: State of shape `(batch, oscillators + 1, heads, eta, head_dim)`.
         values: State of shape `(batch, oscillators, heads, head_dim)`.
-        keep: None, or zero where a start empties the states, else one, `(batch, time)`.
+        start: None, or a boolean tensor of shape `(batch, time)`.
         weights: How often each oscillator counts, `(oscillators,)`.
         scale: The divisor is `scale * normaliser + epsilon`.
         epsilon: See `scale`.
@@ -248,16 +248,16 @@ def oscillating_attention(
     rows = torch.cat([keys.transpose(1, 2).flatten(2, 3), values.transpose(1, 2)], 2)
     rows = rows.flatten(0, 1)
     *inputs, phases = inputs
-    starts = keep is not None
-    if starts:  # what was carried before is not even read
-        first = keep[:, :1].expand(-1, heads).reshape(-1, 1, 1) > 0
-        rows = torch.where(first, rows, 0.0)
-    else:
-        keep = phases.new_ones(()).expand(phases.shape[:2])
+    keep = phases.new_ones(()).expand(phases.shape[:2])
+    if start is not None:
+        keep = keep.masked_fill(start, 0.0)
+        # What was carried before is not even read.
+        first = start[:, :1].expand(-1, heads).reshape(-1, 1, 1)
+        rows = torch.where(first, 0.0, rows)
     phases = phases[:, :, None].expand(-1, -1, heads, -1)
     keep = keep[:, :, None, None].expand(-1, -1, heads, 1)
     options = Options(weights, scale, epsilon)
-    y, rows = _Attention.apply(options, starts, rows, *inputs, phases, keep)
+    y, rows = _Attention.apply(options, start is not None, rows, *inputs, phases, keep)
     rows = rows.unflatten(0, (batch, heads))
     split = keys.shape[1] * eta
     keys = rows[:, :, :split].unflatten(2, (-1, eta)).transpose(1, 2)

@@ -6,6 +6,7 @@ Sequence Length", NeurIPS 2024, arXiv 2406.06484; with decays in "Gated Delta Ne
 arXiv 2412.06464, section 3.3. Products of decays are products, so a decay may be zero.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from keras_agalite.ops._torch_recurrence import all_finite
 CHUNK_SIZE = 32
 
 
-def _run(query: Any, key: Any, value: Any, alpha: Any, beta: Any, state: Any) -> Any:
+def _run(inputs: Sequence[Any], state: Any) -> tuple[Any, Any]:
     """A chunk; its inputs have the shape `(batch, heads, time, m)`."""
+    query, key, value, alpha, beta = inputs
     length = alpha.shape[2]
     later = torch.ones(length, length, dtype=torch.bool, device=alpha.device).tril(-1)
     # What is left at a step (row) of what another one (column) wrote.
@@ -55,12 +57,10 @@ def gated_delta_rule(
         alpha = torch.where(start, 0.0, alpha)
         state = torch.where(start[:, 0, :, None, None], 0.0, state)
     inputs = (query, key, value, alpha[..., None], beta[..., None])
-    chunks: Any = zip(
-        *(x.transpose(1, 2).split(CHUNK_SIZE, 2) for x in inputs), strict=True
-    )
+    chunks = zip(*(x.transpose(1, 2).split(CHUNK_SIZE, 2) for x in inputs), strict=True)
     outputs = []
     for chunk in chunks:
-        y, state = _run(*chunk, state)
+        y, state = _run(chunk, state)
         outputs.append(y)
     y = torch.cat(outputs, 2).transpose(1, 2)
     return (y, state) if all_finite(y, state) else None

@@ -126,7 +126,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def linear_recurrence(
-    decay: Any, update: Any, carry: Any, keep: Any
+    decay: Any, update: Any, carry: Any, start: Any
 ) -> tuple[Any, Any]:
     """Every h of `h_t = a_t * h_(t-1) + x_t`, and the last one.
 
@@ -134,12 +134,12 @@ def linear_recurrence(
         decay: Tensor `a` of shape `(batch, time, ...)`.
         update: Tensor `x` of the same shape.
         carry: Tensor of shape `(batch, ...)`.
-        keep: None, or zero where a start empties the carry, else one, `(batch, time)`.
+        start: None, or a boolean tensor of shape `(batch, time)`.
     """
     decay, update = (x.transpose(0, 1).contiguous() for x in (decay, update))
     kept = None
-    if keep is not None:
-        kept = keep.T.reshape(*keep.T.shape, *[1] * (carry.ndim - 1)) > 0
+    if start is not None:
+        kept = ~start.T.reshape(*start.T.shape, *[1] * (carry.ndim - 1))
         # A start takes no gradient to its decay, and reads nothing that was carried.
         decay = torch.where(kept, decay, 0.0)
         carry = torch.where(kept[0], carry, 0.0)

@@ -170,6 +170,26 @@ FAULTS = {
         "::test_equals_the_stock_agent_on_sequences_that_begin_an_episode",
         backend="tensorflow",
     ),
+    "observations_without_an_action_are_counted": Fault(
+        "engine",
+        'mask = ops.cast(mask, "bool")[:, None]',
+        'mask = ops.ones_like(ops.cast(mask, "bool"))[:, None]',
+        "tests/models/test_normalization.py"
+        "::test_moments_of_batches_are_those_of_all_rows",
+    ),
+    "returns_go_on_over_episodes": Fault(
+        "engine",
+        "linear_recurrence(decay, reward, scale.returns, start=start)",
+        "linear_recurrence(decay, reward, scale.returns)",
+        "tests/training/test_rewards.py::test_rewards_are_scaled_as_step_by_step",
+    ),
+    "worst_policy_is_kept": Fault(
+        "engine",
+        "self.best is None or score(scores) >= score(self.best.scores)",
+        "self.best is None or score(scores) <= score(self.best.scores)",
+        "tests/training/test_validation.py::test_the_best_policy_is_kept",
+        ONCE,
+    ),
     "oldest_checkpoint_is_restored": Fault(
         "resume",
         "for step in reversed(self.steps()):",

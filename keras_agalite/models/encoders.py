@@ -10,21 +10,24 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_agalite.layers.checks import check_sizes, check_widths
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
 from keras_agalite.models.dense import dense
-from keras_agalite.models.spaces import (
-    Keys,
-    feature_parts,
+from keras_agalite.models.observations import (
     feature_size,
     has_channels_first,
     image_range,
     image_shape,
     is_image,
+    to_features,
+)
+from keras_agalite.models.spaces import (
+    Keys,
+    feature_parts,
     pick,
     space_from_config,
     space_to_config,
-    to_features,
 )
 from keras_agalite.ops._backend import convolution
 
@@ -136,7 +139,7 @@ class MLPEncoder(Encoder):
         `units=()`.
 
     Raises:
-        ValueError: If the space is not supported.
+        ValueError: If the space is not supported, or a width is no positive integer.
 
     Example:
 
@@ -155,7 +158,7 @@ class MLPEncoder(Encoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, **kwargs)
-        self.units = tuple(units)
+        self.units = check_widths("units", units)
         self.activation = activation
         self.layers = [dense(n, activation, self.dtype_policy) for n in self.units]
         self.input_size = _size(self.observation_space)
@@ -241,6 +244,7 @@ class ImageEncoder(Encoder, abc.ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, **kwargs)
+        check_sizes({"units": units})
         self.units = units
         self.image_path, self.image_space = self._image(self.observation_space)
         self.low, self.high = image_range(self.image_space)
@@ -388,7 +392,7 @@ class GridEncoder(ImageEncoder):
         units: int = 128,
         **kwargs: Any,
     ) -> None:
-        self.categories = tuple(categories)
+        self.categories = check_widths("categories", categories)
         trunk_config = {"categories": self.categories}
         super().__init__(observation_space, units, trunk_config, **kwargs)
 
@@ -521,7 +525,7 @@ class ResNetEncoder(ImageEncoder):
         filters: Sequence[int] = (16, 32, 32),
         **kwargs: Any,
     ) -> None:
-        self.filters = tuple(filters)
+        self.filters = check_widths("filters", filters)
         trunk_config = {"filters": self.filters}
         super().__init__(observation_space, units, trunk_config, **kwargs)
         self.entries = [self.conv(n, 3, padding="same") for n in self.filters]

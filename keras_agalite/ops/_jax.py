@@ -10,6 +10,8 @@ import jax.numpy as jnp
 # Of `parallel_scan`: the most steps of a chunk, what their carries may take in memory,
 # and up to what size the carries of all steps are kept instead of recomputed.
 LONGEST_CHUNK, CHUNK_BYTES, KEPT_BYTES = 128, 2**28, 0
+# Whether gradients reach what a step reads besides its arguments.
+READS_AROUND = True
 
 
 def scan(step: Any, carry: Any, xs: Any, chunk_size: int) -> tuple[Any, Any]:

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+# Whether gradients reach what a step reads besides its arguments.
+READS_AROUND = True
+
 
 def scan(step: Any, carry: Any, xs: Any, chunk_size: int) -> tuple[Any, Any]:
     """See `keras_agalite.ops._backend.scan`; here time is the first axis."""

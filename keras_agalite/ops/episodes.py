@@ -1,8 +1,73 @@
-"""Positions in time, where episodes start and steps are masked."""
+"""Loops over time and positions in time, where episodes start and steps are masked."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 from keras import ops
+
+from keras_agalite.ops import _backend
+from keras_agalite.ops.precision import at_least_float32
+from keras_agalite.ops.starts import empty_at_start
+
+
+def memory_scan(
+    step: _backend.Step,
+    carry: Sequence[Any],
+    xs: Sequence[Any],
+    start: Any = None,
+    mask: Any = None,
+    weights: Sequence[Any] = (),
+) -> tuple[Any, list[Any]]:
+    """Runs a recurrence over time: a start empties it, a masked step is skipped.
+
+    It computes in float32 at least, and keeps few carries for the backward pass, as
+    `keras_agalite.ops._backend.scan` does.
+
+    Args:
+        step: Function of the carry, the inputs of one step and, if there are any, the
+            weights, as in `scan`.
+        carry: List of tensors of shape `(batch, ...)`; zeros are the empty memory.
+        xs: List of tensors of shape `(batch, time, ...)` or `(1, time, ...)`.
+        start: Optional boolean tensor of shape `(batch, time)`.
+        mask: Optional boolean tensor of shape `(batch, time)`.
+        weights: Tensors that every step reads.
+
+    Returns:
+        A tuple `(ys, carry)`, the carry in the dtypes that it came in.
+    """
+    dtype = at_least_float32(xs[0].dtype)
+    dtypes = [keras.backend.standardize_dtype(c.dtype) for c in carry]
+    flags = []
+    if start is not None:
+        if mask is not None:
+            start = ops.logical_and(start, mask)
+        flags.append(1.0 - ops.cast(start, dtype))
+    if mask is not None:
+        flags.append(ops.cast(mask, dtype))
+
+    def by_row(flag: Any, like: Any) -> Any:
+        return ops.reshape(flag, (-1, *[1] * (len(like.shape) - 1)))
+
+    def whole_step(carry: Sequence[Any], inputs: Sequence[Any], *weights: Any) -> Any:
+        inputs, flags = inputs[: len(xs)], inputs[len(xs) :]
+        if start is not None:
+            carry = empty_at_start(carry, flags[0])
+        new, y = step(carry, inputs, *weights)
+        if mask is not None:
+            new = [
+                ops.where(by_row(flags[-1], n) > 0, n, c)
+                for n, c in zip(new, carry, strict=True)
+            ]
+        return new, y
+
+    ys, carry = _backend.scan(
+        whole_step,
+        [ops.cast(c, dtype) for c in carry],
+        [*(ops.cast(x, dtype) for x in xs), *flags],
+        [ops.cast(w, dtype) for w in weights],
+    )
+    return ys, [ops.cast(c, d) for c, d in zip(carry, dtypes, strict=True)]
 
 
 def repeat_in_time(weight: Any, like: Any) -> Any:

@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from keras_agalite.ops import _backend
+from keras_agalite.ops.episodes import memory_scan
 from keras_agalite.ops.precision import at_least_float32
-from keras_agalite.ops.starts import empty_at_start
 
 
 class Product(NamedTuple):
@@ -90,7 +90,7 @@ def linear_scan(
         ys, carry = _backend.parallel_scan(gates, read, product, carry, xs, start, mask)
     else:
         step = step or _in_turn(gates, read, product)
-        ys, carry = _scan(step, carry, xs, start, mask)
+        ys, carry = memory_scan(step, carry, xs, start, mask)
     return ys, [ops.cast(c, d) for c, d in zip(carry, dtypes, strict=True)]
 
 
@@ -102,32 +102,3 @@ def _in_turn(gates: Any, read: Any, product: Product) -> _backend.Step:
         return carry, read(carry, inputs)
 
     return step
-
-
-def _scan(
-    step: _backend.Step, carry: list[Any], xs: list[Any], start: Any, mask: Any
-) -> tuple[Any, list[Any]]:
-    """`_backend.scan` with starts and a mask as numbers among its inputs."""
-    dtype = xs[0].dtype
-    flags = []
-    if start is not None:
-        flags.append(1.0 - ops.cast(start, dtype))
-    if mask is not None:
-        flags.append(ops.cast(mask, dtype))
-
-    def by_row(flag: Any, like: Any) -> Any:
-        return ops.reshape(flag, (-1, *[1] * (len(like.shape) - 1)))
-
-    def whole_step(carry: Sequence[Any], inputs: Sequence[Any]) -> Any:
-        inputs, flags = inputs[: len(xs)], inputs[len(xs) :]
-        if start is not None:
-            carry = empty_at_start(carry, flags[0])
-        new, y = step(carry, inputs)
-        if mask is not None:
-            new = [
-                ops.where(by_row(flags[-1], n) > 0, n, c)
-                for n, c in zip(new, carry, strict=True)
-            ]
-        return new, y
-
-    return _backend.scan(whole_step, carry, [*xs, *flags])

@@ -1,6 +1,7 @@
 """The recurrent memories of blocks in float64 NumPy, one token after the other."""
 
 import hashlib
+import itertools
 import math
 
 import numpy as np
@@ -125,6 +126,102 @@ def gated_delta_net(w, x, state, index):
     gate, value = np.split(n @ w["feedforward_intermediate/kernel"], 2)
     x = x + (silu(gate) * value) @ w["feedforward_output/kernel"]
     return x, np.concatenate([matrices.ravel(), recent[1:].ravel()])
+
+
+def memformer(w, x, state, index, heads=2, tau=0.5, segment=2):
+    x = embed(w, x)
+    n = norm(w, "mix_norm", x)
+    dim, size = len(n), w["bias"].size
+    tokens = state[size:-1].reshape(-1, dim)[: round(state[-1])]
+    m = state[:size].reshape(-1, dim) + w["bias"]
+    m = m * np.sqrt(dim) / np.linalg.norm(m, axis=1, keepdims=True)
+    items, read, new = np.concatenate([m, tokens]), np.zeros(dim), m.copy()
+    parts = np.arange(dim).reshape(heads, -1)
+    scale = np.sqrt(dim // heads)
+    for part in parts:
+        keys, values = (items @ w[f"read_{y}"][:, part] for y in ("key", "value"))
+        scores = np.exp(keys @ (n @ w["read_query"][:, part]) / scale)
+        read[part] = scores / scores.sum() @ values
+    read = read @ w["read_output"]
+    tokens = np.concatenate([tokens, [n + read]])
+    if len(tokens) == segment:
+        for i, part in itertools.product(range(len(m)), parts):
+            query = m[i] @ w["write_query"][:, part]
+            keys = np.concatenate([m[i : i + 1], tokens]) @ w["write_key"][:, part]
+            scores = np.exp(keys @ query / scale / tau)
+            own, *others = scores / scores.sum()
+            written = others @ (tokens @ w["write_value"][:, part])
+            new[i, part] = own * m[i, part] + written
+        tokens = tokens[:0]
+    else:
+        new = state[:size]
+    held = np.zeros((segment - 1, dim))
+    held[: len(tokens)] = tokens
+    x = x + read
+    update = dense(w, "feedforward_intermediate", norm(w, "feedforward_norm", x))
+    x = x + dense(w, "feedforward_output", gelu(update))
+    return x, np.concatenate([new.ravel(), held.ravel(), [len(tokens)]])
+
+
+def attention(query, keys, values, heads):
+    """Of one query to some keys, all by head, with the mean of the values."""
+    parts = np.split(np.arange(len(query)), heads)
+    read = np.zeros(values.shape[1])
+    for part, wide in zip(parts, np.split(np.arange(len(read)), heads), strict=True):
+        scores = np.exp(keys[:, part] @ query[part] / np.sqrt(len(part)))
+        read[wide] = scores / scores.sum() @ values[:, wide]
+    return read
+
+
+def grc(w, x, state, index, heads=2):
+    x = embed(w, x)
+    n = norm(w, "mix_norm", x)
+    own = dense(w, "own_output", n @ w["own_value/kernel"])
+    width = len(n) // 2
+    slots, written = state.reshape(-1, width), own[:width]
+    gates = slots[0] @ w["gate_kernel"] + dense(w, "gates", written)
+    r, u = np.split(sigmoid(gates), 2)
+    new = (r * slots[0]) @ w["candidate_kernel"] + dense(w, "candidate", written)
+    new = gelu(new)
+    new = (new - new.mean()) / np.sqrt(new.var() + 1e-5)
+    new = new * w["norm_scale"] + w["norm_offset"]
+    slots = np.concatenate([slots[1:], [u * new + (1 - u) * slots[0]]])
+    read = attention(
+        n[:width] @ w["query_kernel"],
+        slots @ w["key_kernel"],
+        slots @ w["value_kernel"],
+        heads,
+    )
+    cached = np.zeros((heads, len(n) // heads))
+    cached[:, : width // heads] = dense(w, "cache_output", read).reshape(heads, -1)
+    share = sigmoid(w["share"])[:, None]
+    x = x + (share * cached + (1 - share) * own.reshape(heads, -1)).ravel()
+    update = dense(w, "feedforward_intermediate", norm(w, "feedforward_norm", x))
+    return x + dense(w, "feedforward_output", gelu(update)), slots.ravel()
+
+
+def trmrl(w, x, state, index, heads=2, window=4):
+    dim = w["embedding/kernel"].shape[1]
+    count = round(state[-1])
+    held = state[:-1].reshape(window - 1, dim)[window - 1 - count :]
+    tokens = np.concatenate([held, [x @ w["embedding/kernel"]]])
+    h = tokens.copy()
+    for place, i in itertools.product(range(len(h)), range(dim)):
+        angle = place * 10000 ** (-2 * (i // 2) / dim)
+        h[place, i] += math.cos(angle) if i % 2 else math.sin(angle)
+    for layer in range(sum(name.startswith("query") for name in w) // 2):
+        keys, values = np.split(dense(w, f"key_value_{layer}", h), 2, axis=1)
+        query = dense(w, f"query_{layer}", h)
+        read = [
+            attention(query[i], keys[: i + 1], values[: i + 1], heads)
+            for i in range(len(h))
+        ]
+        h = h + dense(w, f"attention_output_{layer}", np.array(read))
+        wide = np.maximum(dense(w, f"intermediate_{layer}", h), 0)
+        h = h + dense(w, f"output_{layer}", wide)
+    tokens = tokens[1 - window :]
+    empty = np.zeros((window - 1 - len(tokens), dim))
+    return h[-1], np.concatenate([empty.ravel(), tokens.ravel(), [len(tokens)]])
 
 
 def shm(w, x, state, index):

@@ -12,7 +12,7 @@ import benchmarks.measure
 from benchmarks import load
 from benchmarks.__main__ import main
 from benchmarks.forms import make_form
-from benchmarks.measure import BACKEND, sequences
+from benchmarks.measure import BACKEND, learn_work, sequences
 
 # Of the paper's network. On JAX memory can be told; the textbook form is slow to trace.
 STEPS = {"jax": 128, "tensorflow": 9, "torch": 33}[BACKEND]
@@ -64,6 +64,18 @@ def test_the_program_does_not_grow_with_the_sequence():
     assert sizes[1] <= 1.02 * sizes[0]
     # Measured: 4,815 lines of StableHLO, 12,858 nodes of a TensorFlow graph.
     assert sizes[0] <= {"jax": 6_000, "tensorflow": 15_000}[BACKEND]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the others compile a sequence")
+def test_torch_learns_from_a_sequence_in_few_calls():
+    from torch.profiler import profile
+
+    work = learn_work(make_form("ours"), 2, 128)
+    with profile() as profiler:
+        work.run()
+    calls = sum(e.name.startswith("aten::") for e in profiler.events())
+    # Of the loop over time there were 228,448.
+    assert calls <= 22_000
 
 
 def program_size(layer, steps):

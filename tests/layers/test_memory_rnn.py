@@ -90,6 +90,7 @@ def test_chunks_equal_the_whole(name):
         ("shm", [17]),
         ("grc", [12]),
         ("trmrl", [25]),
+        ("spatial", [4 * 10 + 2]),
         ("memformer", [(3 + 1) * 8 + 1]),
     ],
 )

@@ -41,6 +41,7 @@ def test_ours_acts_as_the_textbook_form(tmp_path):
     run(tmp_path, "act", "--batch", "2")
 
 
+@pytest.mark.once
 def test_no_speed_is_told_of_forms_that_differ(tmp_path, monkeypatch, capsys):
     def other_weights(name):
         layer = make_form(name)
@@ -59,7 +60,7 @@ def test_no_speed_is_told_of_forms_that_differ(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch traces no sequences")
 def test_the_program_does_not_grow_with_the_sequence():
-    layer = make_form("ours")
+    layer = make_form("ours", num_layers=1)
     sizes = [program_size(layer, steps) for steps in (128, 512)]
     assert sizes[1] <= 1.02 * sizes[0]
     # Measured: 4,815 lines of StableHLO, 12,858 nodes of a TensorFlow graph.
@@ -144,6 +145,7 @@ def test_a_backend_is_measured_in_a_process_of_its_own():
     assert benchmarks.backends.measure(BACKEND, sys.executable, "act", ["1"])[0] > 0
 
 
+@pytest.mark.process
 def test_the_time_to_a_first_action(monkeypatch, capsys):
     monkeypatch.setattr(load, "POLICIES", (("tmaze_10", True),))
     (row,) = load.load(lambda *_: None)

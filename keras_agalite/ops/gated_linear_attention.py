@@ -197,7 +197,7 @@ def agalite_attention(
     table = np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)
     phases = ops.take(
         ops.convert_to_tensor(table, dtype),
-        ops.mod(count[:, None] + steps, cosines.shape[0]),
+        (count[:, None] + steps) % cosines.shape[0],
         axis=0,
     )
     inputs.insert(8, phases)
@@ -223,5 +223,5 @@ def agalite_attention(
         return [keys, values], y / (scale * read[:, -1] + EPSILON)[..., None]
 
     outputs, (keys, values) = _backend.scan(step, [keys, values], inputs)
-    clock = ops.cast(ops.mod(count + total, clock_modulus(r, state_dtype)), dtype)
+    clock = ops.cast((count + total) % clock_modulus(r, state_dtype), dtype)
     return outputs, ops.cast(pack_agalite_state(keys, values, clock), state_dtype)

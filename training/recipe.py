@@ -55,6 +55,7 @@ class Recipe:
     vectorization_mode: str = "sync"
     worker_restarts: int = 3
     worker_timeout: float = 600.0
+    stagger_episodes: bool = False
     sequence_length: int = 64
     num_epochs: int = 4
     num_minibatches: int = 4
@@ -113,6 +114,11 @@ class Recipe:
                 '"jax" with a teacher, an auxiliary_coefficient or a policy_coefficient'
             )
             self._check("engine", self.engine == "jax", expected)
+        self._check(
+            "stagger_episodes",
+            not self.stagger_episodes or self.engine == "jax",
+            'false where `engine` is not "jax"',
+        )
         self._check(
             "teacher_share",
             self.teacher_share == 0 or self.teacher_coefficient > 0,

@@ -10,10 +10,10 @@ from gymnasium import spaces
 from keras import ops
 
 from keras_agalite.layers.initializers import Zeros
+from keras_agalite.models.observations import is_image
 from keras_agalite.models.spaces import (
     Keys,
     feature_parts,
-    is_image,
     map_leaves,
     pick,
     space_from_config,

@@ -13,11 +13,13 @@ from keras import ops, tree
 
 from keras_agalite.action_masks import ACTION_MASK, has_action, mask_sizes
 from keras_agalite.layers import MemoryRNN
+from keras_agalite.layers.checks import check_sizes
 from keras_agalite.models.acting import compile_step
 from keras_agalite.models.action_heads import ActionHead, head_class, mask_logits
 from keras_agalite.models.dense import mlp
 from keras_agalite.models.encoders import Encoder
 from keras_agalite.models.normalization import ObservationNormalizer
+from keras_agalite.models.observations import to_array
 from keras_agalite.models.spaces import (
     Keys,
     leaves,
@@ -25,7 +27,6 @@ from keras_agalite.models.spaces import (
     pick,
     space_from_config,
     space_to_config,
-    to_array,
 )
 
 
@@ -164,6 +165,7 @@ class MemoryPolicy(keras.Model):
                 f"`actor` must be an ActionHead for the action space {action_space}. "
                 f"Received: actor={actor!r}"
             )
+        check_sizes({"head_units": head_units})
         memory.return_sequences = memory.return_state = True
         self.encoder = encoder
         self.memory = memory

@@ -36,6 +36,7 @@ from keras_agalite.presets.weights_file import count_numbers
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 OPTIONAL = ("README.md", "recipe.toml", "evaluation.json")
 MAX_STATE = 2**24
+MAX_TOTAL_WEIGHTS = 2**31 - 1
 NORMALIZE = "normalize_observations"
 
 Policy = TypeVar("Policy", bound=MemoryPolicy)
@@ -134,11 +135,16 @@ class Preset:
             normalizes,
         )
         try:
-            _ = preset.num_weights
+            number = preset.num_weights
         except (TypeError, ValueError, AttributeError, LookupError) as error:
             raise ValueError(
                 f"Expected a policy that can be built. Received: {error}"
             ) from error
+        if number > MAX_TOTAL_WEIGHTS:
+            raise ValueError(
+                f"Expected a policy of at most {MAX_TOTAL_WEIGHTS:,} weights. "
+                f"Received: {number:,}"
+            )
         return preset
 
     @classmethod
@@ -179,6 +185,7 @@ class Preset:
         Raises:
             ValueError: As `of`, or if a value is one that no preset holds.
         """
+        _check_state(memory)
         preset = cls(
             Part.of(encoder, ENCODERS.values(), "encoder"),
             Part.of(memory, MEMORIES.values(), "memory"),
@@ -188,8 +195,14 @@ class Preset:
             actor and Part.of(actor, ACTION_HEADS, "action head"),
             normalize_observations=normalize_observations,
         )
+        try:
+            text = json.dumps(preset.to_config())
+        except TypeError as error:
+            raise ValueError(
+                f"Expected arguments that JSON can hold. Received: {error}"
+            ) from error
         # What is written can be read.
-        return cls.from_config(json.loads(json.dumps(preset.to_config())))
+        return cls.from_config(json.loads(text))
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -278,11 +291,7 @@ class Preset:
 
     def _build(self, cls: type[Policy], dtype: str | None) -> Policy:
         memory = self.memory.make(dtype)
-        size = sum(keras.tree.flatten(memory.state_size))
-        if size > MAX_STATE:
-            raise ValueError(
-                f"Expected a state of at most {MAX_STATE:,} numbers. Received: {size:,}"
-            )
+        _check_state(memory)
         return cls(
             self.encoder.make(dtype),
             memory,
@@ -291,6 +300,15 @@ class Preset:
             head_activation=self.head_activation,
             actor=None if self.actor is None else self.actor.make(dtype, name="actor"),
             normalize_observations=self.normalize_observations,
+        )
+
+
+def _check_state(memory: MemoryRNN) -> None:
+    """Raises a ValueError if the state of one row is too large for a preset."""
+    size = sum(keras.tree.flatten(memory.state_size))
+    if size > MAX_STATE:
+        raise ValueError(
+            f"Expected a state of at most {MAX_STATE:,} numbers. Received: {size:,}"
         )
 
 

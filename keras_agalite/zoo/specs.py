@@ -20,9 +20,10 @@ from keras_agalite.environments.catalog import (
 )
 from keras_agalite.environments.popgym import LEVELS, TASKS
 from keras_agalite.layers.catalog import memory_class
+from keras_agalite.layers.checks import MAX_SIZE
 from keras_agalite.models.catalog import encoder_class
 from keras_agalite.presets import Preset
-from keras_agalite.presets.config import MAX_SIZE, Part
+from keras_agalite.presets.config import Part
 
 MAZE_SIZES = tuple(MEMORY_MAZE_STEPS)
 VARIANTS = ("grid", "continuous")

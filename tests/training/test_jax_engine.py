@@ -104,6 +104,21 @@ def test_a_run_writes_what_the_docs_say_and_is_continued(recipe_file, tmp_path, 
         Run(other, tmp_path / "third")
 
 
+def test_staggered_episodes_begin_in_the_middle_of_their_time(tmp_path):
+    one = Run(SMALL, tmp_path / "one").state[1][0]
+    run = Run(dataclasses.replace(SMALL, stagger_episodes=True), tmp_path / "two")
+    two = run.state[1][0]
+    elapsed, limit = np.asarray(two.elapsed), run.env.max_episode_steps
+    assert len(set(elapsed.tolist())) > 1
+    assert (elapsed >= 0).all()
+    assert (elapsed < limit).all()
+    assert_same_weights(
+        *(jax.tree.leaves(x._replace(elapsed=x.total)) for x in (one, two))
+    )
+    with pytest.raises(ValueError, match="environment='CartPole-v1', stagger"):
+        Run(dataclasses.replace(FED, stagger_episodes=True), tmp_path / "three")
+
+
 def test_collected_sequences_say_what_happened(tmp_path):
     """Replayed by hand: values, log-probabilities and starts, across two sequences."""
     run = Run(SMALL, tmp_path)

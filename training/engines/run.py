@@ -3,11 +3,12 @@
 import abc
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import keras
 import numpy as np
 
 from training.evaluation.evaluate import check_evaluation
@@ -92,9 +93,17 @@ class Run(abc.ABC):
             raise
 
     @classmethod
-    def settings(cls) -> contextlib.AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def settings(cls) -> Iterator[None]:
         """What a run is made and trained in, whatever the user's settings are."""
-        return contextlib.nullcontext()
+        floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+        try:
+            yield
+        finally:
+            keras.config.set_floatx(floatx)
+            keras.config.set_dtype_policy(policy)
 
     @abc.abstractmethod
     def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:

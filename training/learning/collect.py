@@ -20,7 +20,7 @@ from training.learning.ppo import PPO, Experience
 AXIS = "environments"
 # Steps whose mask left no action: not an error inside a compiled program.
 STUCK = "steps_without_action"
-NOISE, WORLD = range(2)  # what a key is for
+NOISE, WORLD, ELAPSED = range(3)  # what a key is for
 
 
 class FunctionalCollector:
@@ -68,13 +68,18 @@ class FunctionalCollector:
 
     def _start(self) -> Any:
         recipe = self.ppo.recipe
-        keys = row_keys(recipe.seed, WORLD, 0, recipe.num_environments)
         number = recipe.num_environments
+        worlds = self._reset(row_keys(recipe.seed, WORLD, 0, number))
+        if recipe.stagger_episodes:
+            keys = row_keys(recipe.seed, ELAPSED, 0, number)
+            draw = jax.vmap(jax.random.randint, (0, None, None, None))
+            elapsed = draw(keys, (), 0, self.env.max_episode_steps)
+            worlds = worlds._replace(elapsed=elapsed)
         teacher_state = self.env.initial_teacher_state() if recipe.is_taught else ()
         teacher_state = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (number, *x.shape)), teacher_state
         )
-        return self._reset(keys), self.ppo.policy.initial_state(number), teacher_state
+        return worlds, self.ppo.policy.initial_state(number), teacher_state
 
     def _teach(self, state: Any, teacher_state: Any, start: Any) -> Any:
         """The teacher's state, and its action and targets where they are used."""

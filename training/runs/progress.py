@@ -1,5 +1,6 @@
 """What a run shows and writes while it goes on: terminal, curve, plot."""
 
+import contextlib
 import json
 import math
 import sys
@@ -20,6 +21,7 @@ from rich.progress import (
 )
 
 from training.atomic_write import write_text, write_whole
+from training.runs.tell import tell
 
 
 class Curve:
@@ -112,7 +114,8 @@ class Display:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.progress.__exit__(*error)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            self.progress.__exit__(*error)
 
     def update(
         self, step: int, speed: dict[str, float], episodes: list[dict[str, Any]]
@@ -122,7 +125,7 @@ class Display:
         status = describe(speed, summarize(list(self.episodes)))
         self.progress.update(self.task, completed=min(step, self.total), status=status)
         if self.progress.disable and step >= self.next_line:
-            print(f"{step:>10,} / {self.total:,} steps  {status}", flush=True)
+            tell(f"{step:>10,} / {self.total:,} steps  {status}")
             self.next_line = step + self.total // 20
 
 

@@ -1,0 +1,215 @@
+"""The forms of the recurrences on the device at hand, with JAX.
+
+A sequence runs in a loop over time or by associative scans of chunks; the library
+takes the loop on CPUs and the scans elsewhere. Here both run on the same device. All
+programs are compiled at once, in threads, before the first is timed.
+"""
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.forms import make_form
+from benchmarks.measure import Work, interleave, sequences, to_numpy
+from keras_agalite.ops import _backend
+
+LEARNING = ((64, 128), (512, 64))  # batch, steps
+ACTING = (1, 128, 4096)
+CHUNKS = (16, 32, 64, 128)
+FORMS = ("ours", "gtrxl", "no_recurrence")
+WITHOUT_LOOP = ("gtrxl", "no_recurrence", "memoryless")
+
+
+def devices(
+    forms: Sequence[str],
+    learning: Sequence[tuple[int, int]],
+    acting: Sequence[int],
+    rounds: int,
+    progress: Callable[[str, int, int], None],
+) -> list[dict[str, Any]]:
+    """Rows of forward and backward passes, then of single steps.
+
+    Raises:
+        ValueError: If the backend is not JAX.
+    """
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            "`devices` compares forms that JAX alone has. Received: "
+            f"KERAS_BACKEND={keras.backend.backend()}"
+        )
+    programs: list[tuple[dict[str, Any], Any, Any]] = []
+    layers = {name: make_form(name) for name in forms}
+    for batch, steps in learning:
+        for name, layer in layers.items():
+            for label, settings in _variants(name, steps):
+                progress(f"tracing {name}, {label}", len(programs), 0)
+                with _settings(**settings):
+                    lowered, arguments = _lower_learning(layer, batch, steps)
+                row = _row("learn", name, label, batch, steps)
+                programs.append((row, lowered, arguments))
+    for batch in acting:
+        for name, layer in layers.items():
+            progress(f"tracing {name}", len(programs), 0)
+            lowered, arguments = _lower_acting(layer, batch)
+            row = _row("act", name, "", batch, 1)
+            programs.append((row, lowered, arguments))
+    progress(f"compiling {len(programs)} programs", 0, 0)
+    with ThreadPoolExecutor(min(len(programs), os.cpu_count() or 1)) as threads:
+        compiled = list(threads.map(_compile, (lowered for _, lowered, _ in programs)))
+    rows = [row for row, _, _ in programs]
+    groups: dict[Any, dict[int, Work]] = {}
+    for i, (row, _, arguments) in enumerate(programs):
+        program, row["compile_seconds"] = compiled[i]
+        row["temporaries_bytes"] = program.memory_analysis().temp_size_in_bytes
+        work = _work(program, arguments, row)
+        groups.setdefault((row["work"], row["batch"]), {})[i] = work
+    for (name, batch), works in groups.items():
+        progress(f"measuring {name}, batch {batch}", 0, 0)
+        for i, times in interleave(works, rounds, 1, lambda: None).items():
+            rows[i]["median_ms"] = float(np.median(times))
+        _compare({i: work for i, work in works.items() if rows[i]["form"]}, rows)
+    progress("", 0, 0)
+    return rows
+
+
+def _variants(name: str, steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the forms of one memory are called, and the settings of each."""
+    if name in WITHOUT_LOOP:
+        yield "", {}
+        return
+    yield "loop", {"on_accelerator": lambda: False}
+    scan = {"on_accelerator": lambda: True}
+    if name != "ours":
+        yield "scan", scan
+        return
+    for size in CHUNKS:
+        if size <= steps:
+            chunks = {"LONGEST_CHUNK": size, "CHUNK_BYTES": 2**60, "KEPT_BYTES": 0}
+            yield f"scan of {size}", scan | chunks
+    yield "scan, states kept", scan | {"KEPT_BYTES": 2**60}
+
+
+@contextlib.contextmanager
+def _settings(**values: Any) -> Iterator[None]:
+    """Sets what `keras_agalite.ops._jax` decides by."""
+    module = _backend._implementation
+    before = {name: getattr(module, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(module, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+def _row(work: str, memory: str, form: str, batch: int, steps: int) -> dict[str, Any]:
+    import jax
+
+    return {
+        "work": work,
+        "memory": memory,
+        "form": form,
+        "device": jax.devices()[0].device_kind,
+        "batch": batch,
+        "steps": steps,
+    }
+
+
+def _lower_learning(layer: Any, batch: int, steps: int) -> tuple[Any, Any]:
+    import jax
+
+    variables = layer.trainable_variables
+
+    def loss(weights: Any, inputs: Any, start: Any) -> Any:
+        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
+            outputs, *_ = layer(inputs, start=start)
+        return keras.ops.sum(keras.ops.square(outputs))
+
+    weights = [v.value for v in variables]
+    arguments = jax.device_put((weights, *sequences(batch, steps)))
+    return jax.jit(jax.grad(loss)).lower(*arguments), arguments
+
+
+def _lower_acting(layer: Any, batch: int) -> tuple[Any, Any]:
+    import jax
+
+    inputs, start = sequences(batch, 1)
+    variables = layer.variables
+
+    def step(weights: Any, state: Any, inputs: Any, start: Any) -> Any:
+        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
+            outputs, *state = layer(inputs, initial_state=state, start=start)
+        return outputs, state
+
+    weights = [v.value for v in variables]
+    arguments = (weights, layer.initial_state(batch), inputs, start)
+    return jax.jit(step).lower(*arguments), arguments
+
+
+def _compile(lowered: Any) -> tuple[Any, float]:
+    begin = time.perf_counter()
+    return lowered.compile(), time.perf_counter() - begin
+
+
+def _work(program: Any, arguments: Any, row: dict[str, Any]) -> Work:
+    """Gradients stay on the device; a step takes NumPy arrays and gives them."""
+    import jax
+
+    def learn() -> Any:
+        return jax.block_until_ready(program(*arguments))
+
+    def act() -> Any:
+        weights, _, *inputs = arguments
+        outputs, state[0] = program(weights, state[0], *inputs)
+        return np.asarray(outputs)
+
+    if row["work"] == "learn":
+        return Work(learn, lambda: to_numpy(learn()), 0.0, None)
+    state = [arguments[1]]
+    return Work(act, lambda: [act()], 0.0, None)
+
+
+def _compare(works: dict[int, Work], rows: list[dict[str, Any]]) -> None:
+    """Notes how far the gradients of each form are from those of the loop."""
+    of_loop: dict[str, list[np.ndarray]] = {}
+    for i, work in works.items():
+        received = work.result()
+        expected = of_loop.setdefault(rows[i]["memory"], received)
+        rows[i]["difference"] = max(
+            float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12))
+            for a, b in zip(received, expected, strict=True)
+        )
+        if not math.isfinite(rows[i]["difference"]):
+            raise ValueError(f"a gradient is not finite. Received: {rows[i]}")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown."""
+    columns = {
+        "work": "{}",
+        "batch": "{}",
+        "steps": "{}",
+        "memory": "{}",
+        "form": "{}",
+        "median_ms": "{:.3f}",
+        "temporaries_bytes": "{:,}",
+        "compile_seconds": "{:.1f}",
+        "difference": "{:.0e}",
+    }
+    lines = [f"{rows[0]['device']}, JAX", ""]
+    lines += ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for row in rows:
+        cells = [
+            form.format(row[name]) if name in row else ""
+            for name, form in columns.items()
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

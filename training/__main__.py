@@ -81,6 +81,13 @@ def main(arguments: list[str] | None = None) -> int:
     release = commands.add_parser("release", help="make a folder of zoo/ from a run")
     release.add_argument("run", type=Path, help="a run, or the folder of a sweep")
     release.add_argument("folder", type=Path, help="for example zoo/tmaze_10")
+    release.add_argument(
+        "--memoryless",
+        type=Path,
+        metavar="RUN",
+        help="the recipe's run without a memory: the card has baselines, and the "
+        "weights are released only if the score is above them",
+    )
     release.set_defaults(function=_release)
 
     cards = commands.add_parser(
@@ -272,7 +279,7 @@ def _report(options: Any) -> None:
 def _release(options: Any) -> None:
     from training.release.release import release
 
-    release(options.run, options.folder)
+    release(options.run, options.folder, options.memoryless)
 
 
 def _cards() -> None:

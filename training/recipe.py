@@ -38,6 +38,8 @@ class Recipe:
     total_steps: int
     environment_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     previous_action_reward: bool = False
+    normalize_observations: bool = False
+    scale_rewards: bool = False
     engine: str = "tf_agents"
     seed: int = 0
 
@@ -53,6 +55,7 @@ class Recipe:
     vectorization_mode: str = "sync"
     worker_restarts: int = 3
     worker_timeout: float = 600.0
+    stagger_episodes: bool = False
     sequence_length: int = 64
     num_epochs: int = 4
     num_minibatches: int = 4
@@ -75,6 +78,9 @@ class Recipe:
     checkpoints_kept: int = 3
     evaluation_episodes: int = 200
     evaluation_seed: int = 1_000_000
+    validation_interval: int = 0
+    validation_episodes: int = 50
+    validation_seed: int = 2_000_000
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -92,14 +98,14 @@ class Recipe:
             "total_steps head_units num_environments sequence_length num_epochs "
             "num_minibatches learning_rate adam_epsilon clip_epsilon "
             "max_gradient_norm checkpoint_interval checkpoints_kept "
-            "evaluation_episodes worker_timeout"
+            "evaluation_episodes validation_episodes worker_timeout"
         )
         for key in positive.split():
             self._check(key, getattr(self, key) > 0, "greater than 0")
         not_negative = (
-            "seed evaluation_seed entropy_coefficient value_coefficient "
-            "policy_coefficient teacher_coefficient auxiliary_coefficient "
-            "worker_restarts"
+            "seed evaluation_seed validation_interval validation_seed "
+            "entropy_coefficient value_coefficient policy_coefficient "
+            "teacher_coefficient auxiliary_coefficient worker_restarts"
         )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
@@ -108,6 +114,11 @@ class Recipe:
                 '"jax" with a teacher, an auxiliary_coefficient or a policy_coefficient'
             )
             self._check("engine", self.engine == "jax", expected)
+        self._check(
+            "stagger_episodes",
+            not self.stagger_episodes or self.engine == "jax",
+            'false where `engine` is not "jax"',
+        )
         self._check(
             "teacher_share",
             self.teacher_share == 0 or self.teacher_coefficient > 0,
@@ -118,6 +129,16 @@ class Recipe:
         for key, limit in self._limits().items():
             self._check(key, getattr(self, key) <= limit, f"at most {limit}")
         self._check("sequence_length", self.sequence_length > 1, "greater than 1")
+        apart = (
+            self.validation_seed >= self.evaluation_seed + self.evaluation_episodes
+            or self.evaluation_seed >= self.validation_seed + self.validation_episodes
+        )
+        self._check(
+            "validation_seed",
+            apart or not self.validation_interval,
+            "such that no episode of the evaluation is one of the validation: a seed "
+            "that chooses a policy must not score it",
+        )
         self._check(
             "num_minibatches",
             self.num_environments % self.num_minibatches == 0,
@@ -137,13 +158,14 @@ class Recipe:
 
     def _limits(self) -> dict[str, int]:
         """The greatest value of each whole number."""
-        steps = ("total_steps", "checkpoint_interval")
+        steps = ("total_steps", "checkpoint_interval", "validation_interval")
         whole = [f.name for f in dataclasses.fields(self) if f.type is int]
         return {
             **{key: MAX_STEPS if key in steps else MAX_COUNT for key in whole},
             "seed": MAX_SEED,
             # Each episode has a seed of its own.
             "evaluation_seed": MAX_SEED + 1 - self.evaluation_episodes,
+            "validation_seed": MAX_SEED + 1 - self.validation_episodes,
         }
 
     def _check(self, key: str, fits: bool, expected: str) -> None:
@@ -262,6 +284,7 @@ def _complete(values: dict[str, Any], policy: Any) -> dict[str, Any]:
         "environment",
         "environment_arguments",
         "previous_action_reward",
+        "normalize_observations",
         "encoder",
         "encoder_arguments",
         "head_units",

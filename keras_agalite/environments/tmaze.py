@@ -6,7 +6,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.environments._checks import check_action, check_render_mode
+from keras_agalite.environments._checks import (
+    check_action,
+    check_integer,
+    check_render_mode,
+)
 
 UP, DOWN, LEFT, RIGHT = range(4)
 
@@ -35,9 +39,9 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         render_mode: "ansi", "rgb_array" or None.
 
     Raises:
-        ValueError: If `corridor_length` is not an integer of at least 2,
-            `num_distractors` not one of at least 0, or `render_mode` none of those; at
-            a step, if the action is not an integer from 0 to 3.
+        ValueError: If `corridor_length` is not an integer from 2 to 2**20,
+            `num_distractors` not one from 0 to 2**20, or `render_mode` none of those;
+            at a step, if the action is not an integer from 0 to 3.
 
     Example:
         >>> env = TMaze(corridor_length=20)
@@ -54,16 +58,8 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
         num_distractors: int = 6,
         render_mode: str | None = None,
     ) -> None:
-        if not isinstance(corridor_length, int) or corridor_length < 2:
-            raise ValueError(
-                "`corridor_length` must be an integer of at least 2. Received: "
-                f"corridor_length={corridor_length!r}"
-            )
-        if not isinstance(num_distractors, int) or num_distractors < 0:
-            raise ValueError(
-                "`num_distractors` must be an integer that is not negative. Received: "
-                f"num_distractors={num_distractors!r}"
-            )
+        check_integer("corridor_length", corridor_length, 2)
+        check_integer("num_distractors", num_distractors, 0)
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.corridor_length = corridor_length
         self.num_distractors = num_distractors

@@ -13,10 +13,13 @@ from keras import ops, tree
 
 from keras_agalite.action_masks import ACTION_MASK, has_action, mask_sizes
 from keras_agalite.layers import MemoryRNN
+from keras_agalite.layers.checks import check_sizes
 from keras_agalite.models.acting import compile_step
 from keras_agalite.models.action_heads import ActionHead, head_class, mask_logits
 from keras_agalite.models.dense import mlp
 from keras_agalite.models.encoders import Encoder
+from keras_agalite.models.normalization import ObservationNormalizer
+from keras_agalite.models.observations import to_array
 from keras_agalite.models.spaces import (
     Keys,
     leaves,
@@ -24,7 +27,6 @@ from keras_agalite.models.spaces import (
     pick,
     space_from_config,
     space_to_config,
-    to_array,
 )
 
 
@@ -98,9 +100,14 @@ class MemoryPolicy(keras.Model):
         actor: An `ActionHead` for the action space. If None, the policy makes the one
             that fits the space: `DiscreteHead`, `MultiDiscreteHead`,
             `MultiBinaryHead` or `BoxHead`.
+        normalize_observations: Whether the encoder sees the floats of an observation
+            brought to mean 0 and deviation 1. Both are weights of the policy, which
+            acting and gradients leave as they are: `policy.normalizer.update(...)`
+            counts observations in.
 
     Attributes:
         presets: Names of the released policies, for `from_preset`.
+        normalizer: The `ObservationNormalizer`; None without one.
 
     Call arguments:
         observations: Tensor of shape `(batch, time, ...)`, or a dict or tuple of
@@ -135,6 +142,7 @@ class MemoryPolicy(keras.Model):
         head_units: int = 128,
         head_activation: str = "tanh",
         actor: ActionHead | None = None,
+        normalize_observations: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs["autocast"] = False  # the state keeps its dtype
@@ -157,6 +165,7 @@ class MemoryPolicy(keras.Model):
                 f"`actor` must be an ActionHead for the action space {action_space}. "
                 f"Received: actor={actor!r}"
             )
+        check_sizes({"head_units": head_units})
         memory.return_sequences = memory.return_state = True
         self.encoder = encoder
         self.memory = memory
@@ -177,6 +186,9 @@ class MemoryPolicy(keras.Model):
         self.critic_hidden, self.critic_output = mlp(
             head_units, head_activation, 1, dtype
         )
+        self.normalizer: ObservationNormalizer | None = None
+        if normalize_observations:
+            self.normalizer = ObservationNormalizer(self.observation_space)
         self._build()
         self._step: Any = None
 
@@ -274,6 +286,8 @@ class MemoryPolicy(keras.Model):
         flat = tree.map_structure(
             lambda x: ops.reshape(x, (-1, *x.shape[2:])), observations
         )
+        if self.normalizer is not None:
+            flat = self.normalizer(flat)
         features = ops.reshape(
             self.encoder(flat), (batch, length, self.encoder.output_size)
         )
@@ -566,6 +580,7 @@ class MemoryPolicy(keras.Model):
             "head_units": self.head_units,
             "head_activation": self.head_activation,
             "actor": actor and keras.saving.serialize_keras_object(actor),
+            "normalize_observations": self.normalizer is not None,
         }
 
     @classmethod

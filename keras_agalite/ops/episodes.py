@@ -17,6 +17,7 @@ def memory_scan(
     xs: Sequence[Any],
     start: Any = None,
     mask: Any = None,
+    weights: Sequence[Any] = (),
 ) -> tuple[Any, list[Any]]:
     """Runs a recurrence over time: a start empties it, a masked step is skipped.
 
@@ -24,11 +25,13 @@ def memory_scan(
     `keras_agalite.ops._backend.scan` does.
 
     Args:
-        step: Function of the carry and the inputs of one step, as in `scan`.
+        step: Function of the carry, the inputs of one step and, if there are any, the
+            weights, as in `scan`.
         carry: List of tensors of shape `(batch, ...)`; zeros are the empty memory.
         xs: List of tensors of shape `(batch, time, ...)` or `(1, time, ...)`.
         start: Optional boolean tensor of shape `(batch, time)`.
         mask: Optional boolean tensor of shape `(batch, time)`.
+        weights: Tensors that every step reads.
 
     Returns:
         A tuple `(ys, carry)`, the carry in the dtypes that it came in.
@@ -46,11 +49,11 @@ def memory_scan(
     def by_row(flag: Any, like: Any) -> Any:
         return ops.reshape(flag, (-1, *[1] * (len(like.shape) - 1)))
 
-    def whole_step(carry: Sequence[Any], inputs: Sequence[Any]) -> Any:
+    def whole_step(carry: Sequence[Any], inputs: Sequence[Any], *weights: Any) -> Any:
         inputs, flags = inputs[: len(xs)], inputs[len(xs) :]
         if start is not None:
             carry = empty_at_start(carry, flags[0])
-        new, y = step(carry, inputs)
+        new, y = step(carry, inputs, *weights)
         if mask is not None:
             new = [
                 ops.where(by_row(flags[-1], n) > 0, n, c)
@@ -62,6 +65,7 @@ def memory_scan(
         whole_step,
         [ops.cast(c, dtype) for c in carry],
         [*(ops.cast(x, dtype) for x in xs), *flags],
+        [ops.cast(w, dtype) for w in weights],
     )
     return ys, [ops.cast(c, d) for c, d in zip(carry, dtypes, strict=True)]
 

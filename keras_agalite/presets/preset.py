@@ -18,10 +18,12 @@ from keras_agalite.models.action_heads import ActionHead, head_class
 from keras_agalite.models.catalog import ACTION_HEADS, ENCODERS
 from keras_agalite.models.dense import count_mlp
 from keras_agalite.models.encoders import Encoder
+from keras_agalite.models.normalization import ObservationNormalizer
 from keras_agalite.models.policy import MemoryPolicy
 from keras_agalite.models.spaces import space_from_config, space_to_config
 from keras_agalite.presets.config import (
     ACTIVATION,
+    FLAG,
     FORMAT,
     SIZE,
     Part,
@@ -34,6 +36,8 @@ from keras_agalite.presets.weights_file import count_numbers
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 OPTIONAL = ("README.md", "recipe.toml", "evaluation.json")
 MAX_STATE = 2**24
+MAX_TOTAL_WEIGHTS = 2**31 - 1
+NORMALIZE = "normalize_observations"
 
 Policy = TypeVar("Policy", bound=MemoryPolicy)
 
@@ -50,6 +54,7 @@ class Preset:
         head_activation: Their activation.
         actor: Its action head, if that is not the one that `MemoryPolicy` makes.
         weights: File with its weights, if there is one.
+        normalize_observations: Whether the policy normalises what it sees.
     """
 
     encoder: Part
@@ -59,6 +64,7 @@ class Preset:
     head_activation: str
     actor: Part | None = None
     weights: Path | None = None
+    normalize_observations: bool = False
 
     @classmethod
     def find(cls, preset: str | Path) -> "Preset":
@@ -116,6 +122,8 @@ class Preset:
         actor = None
         if "actor" in config:
             actor = Part.from_config(config["actor"], ACTION_HEADS, "action head")
+        normalizes = config.get(NORMALIZE, False)
+        FLAG.check(NORMALIZE, normalizes)
         preset = cls(
             encoder,
             memory,
@@ -124,13 +132,19 @@ class Preset:
             config["head_activation"],
             actor,
             weights,
+            normalizes,
         )
         try:
-            _ = preset.num_weights
+            number = preset.num_weights
         except (TypeError, ValueError, AttributeError, LookupError) as error:
             raise ValueError(
                 f"Expected a policy that can be built. Received: {error}"
             ) from error
+        if number > MAX_TOTAL_WEIGHTS:
+            raise ValueError(
+                f"Expected a policy of at most {MAX_TOTAL_WEIGHTS:,} weights. "
+                f"Received: {number:,}"
+            )
         return preset
 
     @classmethod
@@ -148,6 +162,7 @@ class Preset:
             policy.head_units,
             policy.head_activation,
             policy.actor if policy.has_own_actor else None,
+            policy.normalizer is not None,
         )
 
     @classmethod
@@ -159,16 +174,18 @@ class Preset:
         head_units: int,
         head_activation: str,
         actor: ActionHead | None = None,
+        normalize_observations: bool = False,
     ) -> "Preset":
         """The preset of a policy of these parts, which need not be built.
 
         Args:
-            encoder, memory, action_space, head_units, head_activation, actor: As
-                `MemoryPolicy` takes them.
+            encoder, memory, action_space, head_units, head_activation, actor,
+                normalize_observations: As `MemoryPolicy` takes them.
 
         Raises:
             ValueError: As `of`, or if a value is one that no preset holds.
         """
+        _check_state(memory)
         preset = cls(
             Part.of(encoder, ENCODERS.values(), "encoder"),
             Part.of(memory, MEMORIES.values(), "memory"),
@@ -176,9 +193,16 @@ class Preset:
             head_units,
             head_activation,
             actor and Part.of(actor, ACTION_HEADS, "action head"),
+            normalize_observations=normalize_observations,
         )
+        try:
+            text = json.dumps(preset.to_config())
+        except TypeError as error:
+            raise ValueError(
+                f"Expected arguments that JSON can hold. Received: {error}"
+            ) from error
         # What is written can be read.
-        return cls.from_config(json.loads(json.dumps(preset.to_config())))
+        return cls.from_config(json.loads(text))
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -199,11 +223,14 @@ class Preset:
                 width, self.action_space, self.head_units, self.head_activation
             )
         critic = count_mlp(width, self.head_units, 1)
-        return encoder.count_weights() + memory.count_weights(features) + actor + critic
+        number = encoder.count_weights() + memory.count_weights(features)
+        if self.normalize_observations:
+            number += ObservationNormalizer.count_weights(self.observation_space)
+        return number + actor + critic
 
     def to_config(self) -> dict[str, Any]:
         """The configuration in JSON's types."""
-        config = {
+        config: dict[str, Any] = {
             "format": FORMAT,
             "keras_agalite": __version__,
             "encoder": self.encoder.to_config(),
@@ -212,11 +239,12 @@ class Preset:
             "head_units": self.head_units,
             "head_activation": self.head_activation,
         }
-        return (
-            config
-            if self.actor is None
-            else {**config, "actor": self.actor.to_config()}
-        )
+        # What most have not, and older versions do not know.
+        if self.actor is not None:
+            config["actor"] = self.actor.to_config()
+        if self.normalize_observations:
+            config[NORMALIZE] = True
+        return config
 
     def policy(
         self,
@@ -263,11 +291,7 @@ class Preset:
 
     def _build(self, cls: type[Policy], dtype: str | None) -> Policy:
         memory = self.memory.make(dtype)
-        size = sum(keras.tree.flatten(memory.state_size))
-        if size > MAX_STATE:
-            raise ValueError(
-                f"Expected a state of at most {MAX_STATE:,} numbers. Received: {size:,}"
-            )
+        _check_state(memory)
         return cls(
             self.encoder.make(dtype),
             memory,
@@ -275,6 +299,16 @@ class Preset:
             head_units=self.head_units,
             head_activation=self.head_activation,
             actor=None if self.actor is None else self.actor.make(dtype, name="actor"),
+            normalize_observations=self.normalize_observations,
+        )
+
+
+def _check_state(memory: MemoryRNN) -> None:
+    """Raises a ValueError if the state of one row is too large for a preset."""
+    size = sum(keras.tree.flatten(memory.state_size))
+    if size > MAX_STATE:
+        raise ValueError(
+            f"Expected a state of at most {MAX_STATE:,} numbers. Received: {size:,}"
         )
 
 

@@ -474,6 +474,7 @@ class TestRepeat:
         [
             ("RepeatFirst", {"num_decks": 0}),
             ("RepeatFirst", {"num_decks": 1.5}),
+            ("RepeatFirst", {"num_decks": 10**7}),
             ("RepeatPrevious", {"num_decks": "2"}),
             ("RepeatPrevious", {"k": 0}),
             ("RepeatPrevious", {"k": 52}),

@@ -43,8 +43,15 @@ needs_python = pytest.mark.skipif(
 
 
 def image_policy():
+    """It also normalises the parts that are floats."""
     policy = make_policy(
-        "agalite", NESTED, ACTION_SPACES["box"], ResNetEncoder, units=4, filters=(4,)
+        "agalite",
+        NESTED,
+        ACTION_SPACES["box"],
+        ResNetEncoder,
+        normalize=True,
+        units=4,
+        filters=(4,),
     )
     randomise(policy, scale=0.3)
     return policy

@@ -30,6 +30,7 @@ FUNCTIONS = (
     zoo.mystery_path_policy,
     zoo.popgym_policy,
     zoo.craftax_policy,
+    zoo.mujoco_positions_policy,
 )
 
 
@@ -72,9 +73,15 @@ def test_the_count_is_that_of_the_policy(memory):
 
 
 @pytest.mark.parametrize(
-    "name", ["mystery_path", "memory_maze_9x9", "minigrid_memory_11"]
+    "name",
+    [
+        "mystery_path",
+        "memory_maze_9x9",
+        "minigrid_memory_11",
+        "mujoco_positions_hopper",
+    ],
 )
-def test_the_count_is_that_of_the_policy_with_images(name):
+def test_the_count_is_that_of_other_policies(name):
     preset = specs.find_spec(name).preset("memoryless")
     assert preset.policy(load_weights=False).count_params() == preset.num_weights
 
@@ -148,6 +155,7 @@ def test_weights_from_a_folder_and_from_a_file(tmp_path):
         (zoo.popgym_policy, {"task": "Autoencode"}, "task='Autoencode'"),
         (zoo.craftax_policy, {"variant": "pixels"}, "variant='pixels'"),
         (zoo.minigrid_memory_policy, {"size": 12}, "size=12"),
+        (zoo.mujoco_positions_policy, {"name": "Hopper"}, "name='Hopper'"),
         (zoo.tmaze_policy, {"memory": "elephant"}, "memory='elephant'"),
         (zoo.tmaze_policy, {"weights": "nowhere"}, "Expected the name of a released"),
     ],

@@ -35,22 +35,24 @@ class FinishedRun:
     def environment_id(self) -> str:
         return resolve(self.recipe.environment)[0]
 
-    def evaluation(self, actions: str) -> dict[str, Any]:
+    def evaluation(self, actions: str | None = None) -> dict[str, Any]:
         """The evaluation with `actions`: "greedy", "sampled" or "random".
+
+        None means those that the run was evaluated with.
 
         What training has not measured is measured now, and kept in the run's folder
         until the run is continued.
         """
-        greedy = json.loads((self.folder / "evaluation.json").read_text())
-        if actions == "greedy":
-            return greedy
+        trained = json.loads((self.folder / "evaluation.json").read_text())
+        if actions in (None, trained.get("actions", "greedy")):
+            return trained
         file, steps = self.folder / f"evaluation_{actions}.json", "trained_steps"
         if file.is_file():
             kept = json.loads(file.read_text())
             same = (steps, "episodes", "seed")
-            if all(kept.get(key) == greedy.get(key) for key in same):
+            if all(kept.get(key) == trained.get(key) for key in same):
                 return kept
-        result = {**self._measure(actions), steps: greedy.get(steps)}
+        result = {**self._measure(actions), steps: trained.get(steps)}
         write_text(file, json.dumps(result, indent=2) + "\n")
         return result
 

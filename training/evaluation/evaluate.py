@@ -40,6 +40,11 @@ def evaluate_recipe(
     )
 
 
+def score(evaluation: dict[str, Any]) -> tuple[float, float]:
+    """What is compared: success where it is reported, then the return."""
+    return evaluation.get("success_rate", 0.0), evaluation["mean_return"]
+
+
 def check_evaluation(recipe: Recipe, policy: keras_agalite.MemoryPolicy) -> None:
     """Checks that a policy can be evaluated where the recipe says, without playing.
 

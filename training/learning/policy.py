@@ -61,6 +61,7 @@ def make_policy(
         action_space,
         recipe.head_units,
         recipe.head_activation,
+        normalize_observations=recipe.normalize_observations,
     )
     check_weights(described.num_weights)
     initial = recipe.initial_preset and Preset.find(recipe.initial_preset)

@@ -41,6 +41,7 @@ def test_ours_acts_as_the_textbook_form(tmp_path):
     run(tmp_path, "act", "--batch", "2")
 
 
+@pytest.mark.once
 def test_no_speed_is_told_of_forms_that_differ(tmp_path, monkeypatch, capsys):
     def other_weights(name):
         layer = make_form(name)
@@ -59,7 +60,7 @@ def test_no_speed_is_told_of_forms_that_differ(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch traces no sequences")
 def test_the_program_does_not_grow_with_the_sequence():
-    layer = make_form("ours")
+    layer = make_form("ours", num_layers=1)
     sizes = [program_size(layer, steps) for steps in (128, 512)]
     assert sizes[1] <= 1.02 * sizes[0]
     # Measured: 4,815 lines of StableHLO, 12,858 nodes of a TensorFlow graph.
@@ -108,6 +109,24 @@ def program_size(layer, steps):
 
 
 @pytest.mark.once
+def test_the_forms_of_devices_compute_the_same(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    arguments = ["devices", "--batch", "2", "--steps", "5", "--rounds", "1"]
+    forms = ["--forms", "mingru", "memoryless"]
+    assert main([*arguments, *forms, "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["work"], row["memory"], row["form"]) for row in rows] == [
+        ("learn", "mingru", "loop"),
+        ("learn", "mingru", "scan"),
+        ("learn", "memoryless", ""),
+        ("act", "mingru", ""),
+        ("act", "memoryless", ""),
+    ]
+    assert rows[1]["difference"] < 1e-5
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
+
+
+@pytest.mark.once
 def test_the_measure_sees_a_difference():
     work = benchmarks.measure.Work(None, lambda: [np.ones(3)], 0.0, None)
     other = work._replace(result=lambda: [np.ones(3) * (1 + 2e-4)])
@@ -144,6 +163,7 @@ def test_a_backend_is_measured_in_a_process_of_its_own():
     assert benchmarks.backends.measure(BACKEND, sys.executable, "act", ["1"])[0] > 0
 
 
+@pytest.mark.process
 def test_the_time_to_a_first_action(monkeypatch, capsys):
     monkeypatch.setattr(load, "POLICIES", (("tmaze_10", True),))
     (row,) = load.load(lambda *_: None)

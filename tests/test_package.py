@@ -21,9 +21,10 @@ PUBLIC = {
         FastForgetfulMemory FastForgetfulMemoryCell GRCMemory GRCMemoryCell GRU GRUGate
         GTrXL GTrXLCell GaLiTe GaLiTeCell GatedDeltaNet GatedDeltaNetCell GridEncoder
         LRU LRUCell LSTM MLPEncoder Memformer MemformerCell MemoryPolicy MemoryRNN
-        Memoryless MemorylessCell MinGRU MinGRUCell ResNetEncoder StableHadamardMemory
-        StableHadamardMemoryCell TrMRL TrMRLCell __version__ convert environments
-        evaluate export layers models ops presets register rollout zoo""",
+        Memoryless MemorylessCell MinGRU MinGRUCell ResNetEncoder SpatialMemory
+        SpatialMemoryCell StableHadamardMemory StableHadamardMemoryCell TrMRL TrMRLCell
+        __version__ convert environments evaluate export layers models ops presets
+        register rollout zoo""",
     "keras_agalite.ops": """agalite_attention agalite_state_size galite_attention
         galite_state_size gated_delta_rule hadamard_memory linear_recurrence
         relative_attention""",
@@ -31,8 +32,8 @@ PUBLIC = {
         FastForgetfulMemoryCell GRCMemory GRCMemoryCell GRU GRUGate GTrXL GTrXLCell
         GaLiTe GaLiTeCell GatedDeltaNet GatedDeltaNetCell LRU LRUCell LSTM MEMORIES
         Memformer MemformerCell MemoryRNN Memoryless MemorylessCell MinGRU MinGRUCell
-        StableHadamardMemory StableHadamardMemoryCell TrMRL TrMRLCell memory_class
-        register_memory""",
+        SpatialMemory SpatialMemoryCell StableHadamardMemory StableHadamardMemoryCell
+        TrMRL TrMRLCell memory_class register_memory""",
     "keras_agalite.models": """ActionHead BoxHead ConvEncoder DiscreteHead Encoder
         GridEncoder MLPEncoder MemoryPolicy MultiBinaryHead MultiDiscreteHead
         PolicyOutput ResNetEncoder""",

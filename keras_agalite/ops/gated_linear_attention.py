@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_agalite.ops import _backend
 from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.linear_scan import linear_scan
 from keras_agalite.ops.precision import at_least_float32, largest_count
@@ -218,6 +219,16 @@ def agalite_attention(
         y = ops.sum(values * weighted[..., None], axis=1)
         return y / (scale * read[:, -1] + EPSILON)[..., None]
 
-    outputs, (keys, values) = linear_scan(gates, read, [keys, values], inputs, start)
+    form = _backend.own_form("oscillating_attention")
+    if form is None or length == 1:
+        carry = [keys, values]
+        outputs, (keys, values) = linear_scan(gates, read, carry, inputs, start)
+    else:
+        if start is not None:
+            start = ops.cast(start, "bool")
+        folded = ops.convert_to_tensor(weights, dtype)
+        outputs, keys, values = form(
+            inputs, keys, values, start, folded, scale, EPSILON
+        )
     clock = ops.cast(ops.mod(count + total, clock_modulus(r, state_dtype)), dtype)
     return outputs, ops.cast(pack_agalite_state(keys, values, clock), state_dtype)

@@ -1,7 +1,7 @@
 """What a policy's memory is worth: its returns with the memory emptied now and then.
 
 `KERAS_BACKEND=jax python -m benchmarks.memory_maze_forgetting [PRESET]
-[--environment fast_memory_maze_9x9] [--every 1 50 200] [--episodes 128] [--json FILE]
+[--environment fast_memory_maze_9x9] [--every 200 50 1] [--episodes 128] [--json FILE]
 [--plot FILE]`. Each row plays the same episodes; the first never empties it. Returns are
 also given by quarter of the episode: who remembers a maze finds the next target sooner.
 """
@@ -72,14 +72,14 @@ def play(
         np.stack([q.sum(0) for q in np.array_split(np.stack(batch), QUARTERS)], -1)
         for batch in batches
     ]
-    return np.concatenate(parts)[:episodes]
+    return np.concatenate(parts)[:episodes].astype(float)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("preset", nargs="?", default="memory_maze_9x9")
     parser.add_argument("--environment", default="fast_memory_maze_9x9")
-    parser.add_argument("--every", type=int, nargs="+", default=[1, 50, 200])
+    parser.add_argument("--every", type=int, nargs="+", default=[200, 50, 1])
     parser.add_argument("--episodes", type=int, default=128)
     parser.add_argument("--seed", type=int, default=4_000_000)
     parser.add_argument("--layouts", type=int, default=20_000)
@@ -109,7 +109,7 @@ def main() -> None:
             flush=True,
         )
         rows.append(
-            {"emptied": name, "returns": returns.tolist(), "quarters": list(quarters)}
+            {"emptied": name, "returns": returns.tolist(), "quarters": quarters.tolist()}
         )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")

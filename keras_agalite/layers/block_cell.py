@@ -84,6 +84,7 @@ class BlockCell(SequenceCell):
     """One step of a stack of blocks, as a Keras RNN cell.
 
     Its arguments are `num_layers`, the number of blocks, and those of `block_class`.
+    Where all layers share one state, a subclass makes one block of them.
     """
 
     block_class: type[Block]
@@ -98,8 +99,13 @@ class BlockCell(SequenceCell):
                 name=f"block_{i}",
                 dtype=self.dtype_policy,
             )
-            for i in range(self.cell_config["num_layers"])
+            for i in range(self.num_blocks(self.cell_config))
         ]
+
+    @classmethod
+    def num_blocks(cls, config: dict[str, Any]) -> int:
+        """Number of blocks of a cell with these arguments."""
+        return int(config["num_layers"])
 
     @classmethod
     def block_config(cls, index: int, num_layers: int, **sizes: Any) -> dict[str, Any]:
@@ -112,7 +118,7 @@ class BlockCell(SequenceCell):
             cls.block_class.count_weights(width, **cls.block_config(i, **config))
             for i, width in enumerate((features, config["hidden_dim"]))
         )
-        return first + (config["num_layers"] - 1) * later
+        return first + (cls.num_blocks(config) - 1) * later
 
     @property
     def state_size(self) -> list[int]:

@@ -6,6 +6,7 @@ presets may hold, the zoo, the recipes, the test cases.
 
 from keras_agalite.layers.agalite import AGaLiTe as AGaLiTe
 from keras_agalite.layers.agalite import AGaLiTeCell as AGaLiTeCell
+from keras_agalite.layers.checks import check_names as _check_names
 from keras_agalite.layers.fast_forgetful_memory import (
     FastForgetfulMemory as FastForgetfulMemory,
 )
@@ -16,10 +17,14 @@ from keras_agalite.layers.galite import GaLiTe as GaLiTe
 from keras_agalite.layers.galite import GaLiTeCell as GaLiTeCell
 from keras_agalite.layers.gated_delta_net import GatedDeltaNet as GatedDeltaNet
 from keras_agalite.layers.gated_delta_net import GatedDeltaNetCell as GatedDeltaNetCell
+from keras_agalite.layers.grc_memory import GRCMemory as GRCMemory
+from keras_agalite.layers.grc_memory import GRCMemoryCell as GRCMemoryCell
 from keras_agalite.layers.gtrxl import GTrXL as GTrXL
 from keras_agalite.layers.gtrxl import GTrXLCell as GTrXLCell
 from keras_agalite.layers.lru import LRU as LRU
 from keras_agalite.layers.lru import LRUCell as LRUCell
+from keras_agalite.layers.memformer import Memformer as Memformer
+from keras_agalite.layers.memformer import MemformerCell as MemformerCell
 from keras_agalite.layers.memory_rnn import MemoryRNN as MemoryRNN
 from keras_agalite.layers.memoryless import Memoryless as Memoryless
 from keras_agalite.layers.memoryless import MemorylessCell as MemorylessCell
@@ -27,12 +32,16 @@ from keras_agalite.layers.mingru import MinGRU as MinGRU
 from keras_agalite.layers.mingru import MinGRUCell as MinGRUCell
 from keras_agalite.layers.recurrent import GRU as GRU
 from keras_agalite.layers.recurrent import LSTM as LSTM
+from keras_agalite.layers.spatial_memory import SpatialMemory as SpatialMemory
+from keras_agalite.layers.spatial_memory import SpatialMemoryCell as SpatialMemoryCell
 from keras_agalite.layers.stable_hadamard_memory import (
     StableHadamardMemory as StableHadamardMemory,
 )
 from keras_agalite.layers.stable_hadamard_memory import (
     StableHadamardMemoryCell as StableHadamardMemoryCell,
 )
+from keras_agalite.layers.trmrl import TrMRL as TrMRL
+from keras_agalite.layers.trmrl import TrMRLCell as TrMRLCell
 
 MEMORIES: dict[str, type[MemoryRNN]] = {
     memory.short_name: memory
@@ -43,6 +52,10 @@ MEMORIES: dict[str, type[MemoryRNN]] = {
         StableHadamardMemory,
         FastForgetfulMemory,
         GatedDeltaNet,
+        Memformer,
+        GRCMemory,
+        TrMRL,
+        SpatialMemory,
         LRU,
         MinGRU,
         GRU,
@@ -85,21 +98,8 @@ def register_memory(cls: type[MemoryRNN]) -> type[MemoryRNN]:
             "Expected a memory with short_name, count_weights and zoo_config. "
             f"Received: {cls.__name__} without {' and '.join(missing)}"
         )
-    name = cls.short_name
-    if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
-        raise ValueError(
-            "Expected a short name of lower-case letters, digits and underscores. "
-            f"Received: {cls.__name__}.short_name={name!r}"
-        )
-    for short_name, memory in MEMORIES.items():
-        same = short_name == name, memory.__name__ == cls.__name__
-        if any(same) and memory is not cls:
-            raise ValueError(
-                "Expected names that no memory has yet. Received: "
-                f"{cls.__name__}.short_name={name!r}, where {short_name!r} is "
-                f"{memory.__module__}.{memory.__name__}"
-            )
-    MEMORIES[name] = cls
+    _check_names(cls, MEMORIES)
+    MEMORIES[cls.short_name] = cls
     return cls
 
 

@@ -17,6 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
+# What backends count with 32 bits.
+MAX_NUMBERS = 2**31 - 1
 # Keeps the scale of what passes through a dense layer and a ReLU.
 RELU_GAIN = math.sqrt(2.0)
 
@@ -63,10 +65,18 @@ class NumpyInitializer(keras.initializers.Initializer, abc.ABC):
     Returns:
         A tensor. The values are computed in float64 and rounded once or, in half
         precision, by way of float32.
+
+    Raises:
+        ValueError: If the weight has more than `MAX_NUMBERS` numbers.
     """
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
+        if math.prod(shape) > MAX_NUMBERS:
+            raise ValueError(
+                f"A weight must have at most {MAX_NUMBERS:,} numbers. Received: "
+                f"shape={tuple(shape)}"
+            )
         values = self.values(tuple(shape))
         # NumPy knows no bfloat16; the backend rounds from float32.
         values = values.astype("float64" if dtype == "float64" else "float32")

@@ -5,6 +5,7 @@ are drawn with NumPy, so that every backend chooses the same ones.
 """
 
 import abc
+import functools
 import math
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
+from keras_agalite.layers.checks import check_sizes
 from keras_agalite.layers.initializers import Zeros
 from keras_agalite.models.dense import count_mlp, dense
 from keras_agalite.models.spaces import space_from_config, space_to_config
@@ -25,12 +27,11 @@ IMPOSSIBLE = -1e9
 class ActionHead(keras.layers.Layer, abc.ABC):
     """Base of the action heads: a hidden layer, then the distribution's parameters.
 
-    A subclass says what the parameters mean. `keras_agalite.register` lets presets
-    hold it.
+    A subclass says which spaces it is for and what the parameters mean.
+    `keras_agalite.register` lets presets hold it.
 
     Args:
         action_space: A gymnasium space.
-        num_outputs: Outputs of the last layer.
         units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
@@ -40,26 +41,37 @@ class ActionHead(keras.layers.Layer, abc.ABC):
     Returns:
         Tensor of shape `(..., num_action_params)`, float32.
 
+    Raises:
+        ValueError: If the head is not for this space, or `units` is no integer of
+            at least 0.
+
     Attributes:
         num_action_params: Parameters of the distribution of one action.
+        params_per_output: How many of them an output of the last layer stands for.
         noise: Distribution of the noise that `sample` takes: `"gumbel"`, `"logistic"`
             or `"normal"`, as NumPy and JAX name it.
         noise_size: Number of draws for one action.
     """
 
     noise: str
+    params_per_output = 1
 
     def __init__(
         self,
         action_space: gymnasium.Space[Any] | dict[str, Any],
-        num_outputs: int,
-        units: int,
-        activation: str,
+        units: int = 128,
+        activation: str = "tanh",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.action_space = to_space(action_space)
-        self.num_action_params = num_outputs
+        if units != 0:
+            check_sizes({"units": units})
+        if isinstance(action_space, dict):
+            action_space = space_from_config(action_space)
+        self.action_space = action_space
+        num_outputs = self.count_outputs(action_space)
+        space_to_config(action_space)  # refuses what no preset holds
+        self.num_action_params = self.params_per_output * num_outputs
         self.noise_size = num_outputs
         self.units, self.activation = units, activation
         # Actions begin nearly equally likely, which explores best: Andrychowicz et
@@ -70,18 +82,23 @@ class ActionHead(keras.layers.Layer, abc.ABC):
 
     @classmethod
     @abc.abstractmethod
+    def count_outputs(cls, action_space: Any) -> int:
+        """Outputs of the last layer, which are also the draws for one action.
+
+        Raises:
+            ValueError: If the head is not for this space.
+        """
+
+    @classmethod
     def count_weights(
-        cls,
-        features: int,
-        action_space: gymnasium.Space[Any],
-        units: int,
-        activation: str,
+        cls, features: int, action_space: Any, units: int, activation: str
     ) -> int:
         """Number of weights of a head on so many features, without building it.
 
         Raises:
-            ValueError: If the head does not fit the space.
+            ValueError: If the head is not for this space.
         """
+        return count_mlp(features, units, cls.count_outputs(action_space))
 
     def build(self, features_shape: Any) -> None:
         if self.hidden is not None:
@@ -192,11 +209,6 @@ def mask_logits(logits: Any, mask: Any) -> Any:
     return ops.where(ops.cast(mask, "bool"), logits, IMPOSSIBLE)
 
 
-def to_space(space: gymnasium.Space[Any] | dict[str, Any]) -> gymnasium.Space[Any]:
-    """A space, from itself or from its description in a configuration."""
-    return space_from_config(space) if isinstance(space, dict) else space
-
-
 @keras.saving.register_keras_serializable(package="keras_agalite")
 class MultiDiscreteHead(ActionHead):
     """Independent categories, the logits of all of them side by side.
@@ -225,21 +237,24 @@ class MultiDiscreteHead(ActionHead):
 
     noise = "gumbel"
 
-    def __init__(
-        self,
-        action_space: Any,
-        units: int = 128,
-        activation: str = "tanh",
-        **kwargs: Any,
-    ) -> None:
-        action_space = to_space(action_space)
-        self.sizes, self.starts = self._categories(action_space)
-        super().__init__(action_space, sum(self.sizes), units, activation, **kwargs)
-        self.splits = [int(i) for i in np.cumsum(self.sizes)[:-1]]
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        """How many categories each action has."""
+        return self._categories(self.action_space)[0]
+
+    @functools.cached_property
+    def starts(self) -> list[int]:
+        """The first category of each action."""
+        return self._categories(self.action_space)[1]
+
+    @functools.cached_property
+    def splits(self) -> list[int]:
+        """Where the logits of the second action begin, of the third, ..."""
+        return [int(i) for i in np.cumsum(self.sizes)[:-1]]
 
     @staticmethod
     def _categories(action_space: Any) -> tuple[list[int], list[int]]:
-        """How many categories each action has, and the first of them."""
+        """`sizes` and `starts`."""
         if (
             not isinstance(action_space, spaces.MultiDiscrete)
             or action_space.nvec.ndim != 1
@@ -251,11 +266,9 @@ class MultiDiscreteHead(ActionHead):
         return action_space.nvec.tolist(), action_space.start.tolist()
 
     @classmethod
-    def count_weights(
-        cls, features: int, action_space: Any, units: int, activation: str
-    ) -> int:
+    def count_outputs(cls, action_space: Any) -> int:
         sizes, _ = cls._categories(action_space)
-        return count_mlp(features, units, sum(sizes))
+        return sum(sizes)
 
     def sample(self, action_params: Any, noise: Any) -> Any:
         # The Gumbel-max trick draws from softmax(action_params).
@@ -384,31 +397,14 @@ class MultiBinaryHead(ActionHead):
 
     noise = "logistic"
 
-    def __init__(
-        self,
-        action_space: Any,
-        units: int = 128,
-        activation: str = "tanh",
-        **kwargs: Any,
-    ) -> None:
-        action_space = to_space(action_space)
-        size = self._size(action_space)
-        super().__init__(action_space, size, units, activation, **kwargs)
-
-    @staticmethod
-    def _size(action_space: Any) -> int:
+    @classmethod
+    def count_outputs(cls, action_space: Any) -> int:
         if not isinstance(action_space, spaces.MultiBinary):
             raise ValueError(
                 "Expected a MultiBinary action space. Received: "
                 f"action_space={action_space}"
             )
         return math.prod(action_space.shape)
-
-    @classmethod
-    def count_weights(
-        cls, features: int, action_space: Any, units: int, activation: str
-    ) -> int:
-        return count_mlp(features, units, cls._size(action_space))
 
     def sample(self, action_params: Any, noise: Any) -> Any:
         # Logistic noise is above -x with the probability sigmoid(x).
@@ -468,21 +464,10 @@ class BoxHead(ActionHead):
     """
 
     noise = "normal"
+    params_per_output = 2
 
-    def __init__(
-        self,
-        action_space: Any,
-        units: int = 128,
-        activation: str = "tanh",
-        **kwargs: Any,
-    ) -> None:
-        action_space = to_space(action_space)
-        self.size = self._size(action_space)
-        super().__init__(action_space, self.size, units, activation, **kwargs)
-        self.num_action_params = 2 * self.size
-
-    @staticmethod
-    def _size(action_space: Any) -> int:
+    @classmethod
+    def count_outputs(cls, action_space: Any) -> int:
         if not isinstance(action_space, spaces.Box) or not np.issubdtype(
             action_space.dtype, np.floating
         ):
@@ -495,13 +480,13 @@ class BoxHead(ActionHead):
     def count_weights(
         cls, features: int, action_space: Any, units: int, activation: str
     ) -> int:
-        size = cls._size(action_space)
-        return count_mlp(features, units, size) + size
+        mean = super().count_weights(features, action_space, units, activation)
+        return mean + cls.count_outputs(action_space)
 
     def build(self, features_shape: Any) -> None:
         super().build(features_shape)
         self.log_std = self.add_weight(
-            name="log_std", shape=(self.size,), initializer=Zeros()
+            name="log_std", shape=(self.noise_size,), initializer=Zeros()
         )
 
     def call(self, features: Any) -> Any:

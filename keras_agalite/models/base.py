@@ -15,7 +15,8 @@ from keras_agalite.action_masks import ACTION_MASK, has_action
 from keras_agalite.models.acting import compile_step
 from keras_agalite.models.action_heads import ActionHead
 from keras_agalite.models.encoders import Encoder
-from keras_agalite.models.spaces import Keys, leaves, map_leaves, pick, to_array
+from keras_agalite.models.observations import to_array
+from keras_agalite.models.spaces import Keys, leaves, map_leaves, pick
 
 
 class PolicyOutput(NamedTuple):
@@ -65,11 +66,27 @@ def _supervised(name: str) -> Callable[..., NoReturn]:
     return method
 
 
-def encode(encoder: Encoder, observations: Any, batch: Any, length: Any) -> Any:
-    """Features `(batch, length, encoder.output_size)` of sequences of observations."""
+def encode(
+    encoder: Encoder,
+    observations: Any,
+    batch: Any,
+    length: Any,
+    normalizer: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Features `(batch, length, encoder.output_size)` of sequences of observations.
+
+    Args:
+        encoder: The encoder.
+        observations: Tensors of shape `(batch, length, ...)`.
+        batch: Number of rows.
+        length: Steps of a row.
+        normalizer: What the encoder sees is brought through it first.
+    """
     flat = tree.map_structure(
         lambda x: ops.reshape(x, (-1, *x.shape[2:])), observations
     )
+    if normalizer is not None:
+        flat = normalizer(flat)
     return ops.reshape(encoder(flat), (batch, length, encoder.output_size))
 
 

@@ -10,23 +10,29 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_agalite.layers.checks import check_sizes, check_widths
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
 from keras_agalite.models.dense import dense
-from keras_agalite.models.spaces import (
-    Keys,
-    feature_parts,
+from keras_agalite.models.observations import (
     feature_size,
     has_channels_first,
     image_range,
     image_shape,
     is_image,
+    to_features,
+)
+from keras_agalite.models.spaces import (
+    PLACE_ID,
+    Keys,
+    feature_parts,
+    has_place,
     pick,
     space_from_config,
     space_to_config,
-    to_features,
 )
 from keras_agalite.ops._backend import convolution
+from keras_agalite.ops.precision import number_like
 
 # Of `ConvEncoder`: filters, size and strides.
 _CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -39,7 +45,9 @@ class Encoder(keras.layers.Layer, abc.ABC):
     tried without an environment. Discrete parts become one-hot vectors, uint8 parts
     are divided by 255, and the parts of a Dict are concatenated in the order of
     their sorted names, those of a Tuple in theirs. An action mask (the part
-    `action_mask` of a Dict) is left out: the policy reads it.
+    `action_mask` of a Dict) is left out: the policy reads it. The number of a place
+    (the part `place_id` of a Dict) is handed on as it is, as the last feature, for
+    `SpatialMemory`.
 
     A subclass calls this constructor, sets `output_size` to `count_features(...)` and
     builds its weights in `build`. With a `short_name` and `count_weights`,
@@ -76,6 +84,7 @@ class Encoder(keras.layers.Layer, abc.ABC):
             observation_space = space_from_config(observation_space)
         self.observation_space = observation_space
         self.parts = feature_parts(observation_space)
+        self.has_place = has_place(observation_space)
         self.output_size = 0
 
     @classmethod
@@ -110,6 +119,13 @@ class Encoder(keras.layers.Layer, abc.ABC):
         ]
         return ops.concatenate(features, axis=-1) if features else None
 
+    def hand_on(self, features: Any, observation: Any) -> Any:
+        """The features, and after them the place if there is one."""
+        if not self.has_place:
+            return features
+        place = ops.cast(observation[PLACE_ID], features.dtype)
+        return ops.concatenate([features, ops.reshape(place, (-1, 1))], axis=-1)
+
     def get_config(self) -> dict[str, Any]:
         space = space_to_config(self.observation_space)
         return {**super().get_config(), "observation_space": space}
@@ -136,7 +152,7 @@ class MLPEncoder(Encoder):
         `units=()`.
 
     Raises:
-        ValueError: If the space is not supported.
+        ValueError: If the space is not supported, or a width is no positive integer.
 
     Example:
 
@@ -155,7 +171,7 @@ class MLPEncoder(Encoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, **kwargs)
-        self.units = tuple(units)
+        self.units = check_widths("units", units)
         self.activation = activation
         self.layers = [dense(n, activation, self.dtype_policy) for n in self.units]
         self.input_size = _size(self.observation_space)
@@ -167,7 +183,8 @@ class MLPEncoder(Encoder):
     def count_features(
         cls, observation_space: Any, units: Sequence[int], activation: str
     ) -> int:
-        return units[-1] if units else _size(observation_space)
+        size = units[-1] if units else _size(observation_space)
+        return size + has_place(observation_space)
 
     @classmethod
     def count_weights(
@@ -186,7 +203,7 @@ class MLPEncoder(Encoder):
         x = self.features(observation)
         for layer in self.layers:
             x = layer(x)
-        return x
+        return self.hand_on(x, observation)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -241,6 +258,7 @@ class ImageEncoder(Encoder, abc.ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, **kwargs)
+        check_sizes({"units": units})
         self.units = units
         self.image_path, self.image_space = self._image(self.observation_space)
         self.low, self.high = image_range(self.image_space)
@@ -293,7 +311,8 @@ class ImageEncoder(Encoder, abc.ABC):
     @classmethod
     def count_features(cls, observation_space: Any, units: int, **config: Any) -> int:
         _, image = cls._image(observation_space)
-        return units + _size(observation_space) - feature_size(image)
+        others = _size(observation_space) - feature_size(image)
+        return units + others + has_place(observation_space)
 
     @classmethod
     def count_weights(cls, observation_space: Any, units: int, **config: Any) -> int:
@@ -318,7 +337,9 @@ class ImageEncoder(Encoder, abc.ABC):
         x = self.trunk(image)
         x = self.output_layer(ops.reshape(x, (-1, self.flat_size)))
         others = self.features(observation, skip=self.image_path)
-        return x if others is None else ops.concatenate([x, others], axis=-1)
+        if others is not None:
+            x = ops.concatenate([x, others], axis=-1)
+        return self.hand_on(x, observation)
 
     def scale(self, image: Any) -> Any:
         """Brightnesses from 0 to 1, in the compute dtype."""
@@ -388,7 +409,7 @@ class GridEncoder(ImageEncoder):
         units: int = 128,
         **kwargs: Any,
     ) -> None:
-        self.categories = tuple(categories)
+        self.categories = check_widths("categories", categories)
         trunk_config = {"categories": self.categories}
         super().__init__(observation_space, units, trunk_config, **kwargs)
 
@@ -404,7 +425,11 @@ class GridEncoder(ImageEncoder):
     def trunk(self, image: Any) -> Any:
         grid = ops.cast(image, "int32")
         codes = [
-            ops.one_hot(ops.minimum(grid[..., i], n - 1), n, dtype=self.compute_dtype)
+            ops.one_hot(
+                ops.minimum(grid[..., i], number_like(grid[..., i], n - 1)),
+                n,
+                dtype=self.compute_dtype,
+            )
             for i, n in enumerate(self.categories)
         ]
         return ops.concatenate(codes, axis=-1)
@@ -521,7 +546,7 @@ class ResNetEncoder(ImageEncoder):
         filters: Sequence[int] = (16, 32, 32),
         **kwargs: Any,
     ) -> None:
-        self.filters = tuple(filters)
+        self.filters = check_widths("filters", filters)
         trunk_config = {"filters": self.filters}
         super().__init__(observation_space, units, trunk_config, **kwargs)
         self.entries = [self.conv(n, 3, padding="same") for n in self.filters]

@@ -9,10 +9,12 @@ from keras import ops
 
 from keras_agalite.action_masks import ACTION_MASK, mask_sizes
 from keras_agalite.layers import MemoryRNN
+from keras_agalite.layers.checks import check_sizes
 from keras_agalite.models.action_heads import ActionHead, head_class, mask_logits
 from keras_agalite.models.base import Policy, PolicyOutput, check_encoder, encode
 from keras_agalite.models.dense import mlp
 from keras_agalite.models.encoders import Encoder
+from keras_agalite.models.normalization import ObservationNormalizer
 from keras_agalite.models.spaces import space_from_config, space_to_config
 
 
@@ -41,9 +43,14 @@ class MemoryPolicy(Policy):
         actor: An `ActionHead` for the action space. If None, the policy makes the one
             that fits the space: `DiscreteHead`, `MultiDiscreteHead`,
             `MultiBinaryHead` or `BoxHead`.
+        normalize_observations: Whether the encoder sees the floats of an observation
+            brought to mean 0 and deviation 1. Both are weights of the policy, which
+            acting and gradients leave as they are: `policy.normalizer.update(...)`
+            counts observations in.
 
     Attributes:
         presets: Names of the released policies, for `from_preset`.
+        normalizer: The `ObservationNormalizer`; None without one.
 
     Call arguments:
         observations: Tensor of shape `(batch, time, ...)`, or a dict or tuple of
@@ -78,6 +85,7 @@ class MemoryPolicy(Policy):
         head_units: int = 128,
         head_activation: str = "tanh",
         actor: ActionHead | None = None,
+        normalize_observations: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -96,6 +104,7 @@ class MemoryPolicy(Policy):
                 f"`actor` must be an ActionHead for the action space {action_space}. "
                 f"Received: actor={actor!r}"
             )
+        check_sizes({"head_units": head_units})
         memory.return_sequences = memory.return_state = True
         self.encoder = encoder
         self.memory = memory
@@ -116,6 +125,9 @@ class MemoryPolicy(Policy):
         self.critic_hidden, self.critic_output = mlp(
             head_units, head_activation, 1, dtype
         )
+        self.normalizer: ObservationNormalizer | None = None
+        if normalize_observations:
+            self.normalizer = ObservationNormalizer(self.observation_space)
         self._build()
 
     def _build(self) -> None:
@@ -187,7 +199,7 @@ class MemoryPolicy(Policy):
         >>> out = policy.decide(features, observations)
         """
         batch, length = self._check_observations(observations)
-        features = encode(self.encoder, observations, batch, length)
+        features = encode(self.encoder, observations, batch, length, self.normalizer)
         features, *state = self.memory(
             features, initial_state=state, start=start, training=training
         )
@@ -219,6 +231,7 @@ class MemoryPolicy(Policy):
             "head_units": self.head_units,
             "head_activation": self.head_activation,
             "actor": actor and keras.saving.serialize_keras_object(actor),
+            "normalize_observations": self.normalizer is not None,
         }
 
     @classmethod

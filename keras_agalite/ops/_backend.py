@@ -16,7 +16,7 @@ SUPPORTED = ("jax", "tensorflow", "torch")
 # its own states for a moment, the whole sequence keeps one state a chunk.
 CHUNK_SIZE = 16
 
-Step = Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], Any]]
+Step = Callable[..., tuple[list[Any], Any]]
 
 if keras.backend.backend() not in SUPPORTED:
     raise ValueError(
@@ -28,7 +28,9 @@ _implementation = importlib.import_module(
 )
 
 
-def scan(step: Step, carry: Sequence[Any], xs: Sequence[Any]) -> tuple[Any, list[Any]]:
+def scan(
+    step: Step, carry: Sequence[Any], xs: Sequence[Any], weights: Sequence[Any] = ()
+) -> tuple[Any, list[Any]]:
     """Runs `carry, y = step(carry, x)` over time and keeps few carries.
 
     The backward pass runs each chunk of steps again instead of reading states
@@ -36,21 +38,78 @@ def scan(step: Step, carry: Sequence[Any], xs: Sequence[Any]) -> tuple[Any, list
 
     Args:
         step: Function of a list of carried tensors and a list of inputs of one
-            time step. It returns the new carry (same shapes and dtypes) and one
-            output tensor, and uses no other tensors.
+            time step, and of the weights if there are any. It returns the new carry
+            (same shapes and dtypes) and one output tensor, and uses no other tensors.
         carry: List of tensors.
         xs: List of tensors of shape `(batch, time, ...)`, time at least 1.
+        weights: Tensors that every step reads.
 
     Returns:
         A tuple `(ys, carry)`: outputs of shape `(batch, time, ...)` and the carry
         after the last step.
     """
+    number, read = len(carry), tuple(weights)
+
+    def whole_step(carry: Sequence[Any], x: Sequence[Any]) -> tuple[list[Any], Any]:
+        if not read:
+            return step(carry, x)
+        carry, kept = carry[:number], carry[number:]
+        new, y = step(carry, x, kept or read)
+        return [*new, *kept], y
+
     if xs[0].shape[1] == 1:
-        carry, y = step(carry, [x[:, 0] for x in xs])
+        carry, y = whole_step(carry, [x[:, 0] for x in xs])
         return keras.ops.expand_dims(y, 1), list(carry)
+    if not _implementation.READS_AROUND:
+        carry = [*carry, *read]
     xs = [keras.ops.swapaxes(x, 0, 1) for x in xs]
-    ys, carry = _implementation.scan(step, list(carry), xs, CHUNK_SIZE)
-    return keras.ops.swapaxes(ys, 0, 1), list(carry)
+    ys, carry = _implementation.scan(whole_step, list(carry), xs, CHUNK_SIZE)
+    return keras.ops.swapaxes(ys, 0, 1), list(carry[:number])
+
+
+def runs_in_parallel(length: Any) -> bool:
+    """Whether a linear recurrence over so many steps is best run by `parallel_scan`.
+
+    It is on an accelerator, where each step of a loop waits for its launches.
+    """
+    if not hasattr(_implementation, "parallel_scan"):
+        return False
+    # An exporter's symbol is in no chunks.
+    return isinstance(length, int) and length > 1 and _implementation.on_accelerator()
+
+
+def parallel_scan(
+    gates: Any,
+    read: Any,
+    product: Any,
+    carry: list[Any],
+    xs: list[Any],
+    start: Any,
+    mask: Any,
+) -> tuple[Any, list[Any]]:
+    """The associative form of `linear_scan.linear_scan`, which says what each is."""
+    xs = [keras.ops.swapaxes(x, 0, 1) for x in xs]
+    start, mask = (
+        None if flags is None else keras.ops.swapaxes(flags, 0, 1)
+        for flags in (start, mask)
+    )
+    ys, carry = _implementation.parallel_scan(
+        gates, read, product, carry, xs, start, mask
+    )
+    return keras.ops.swapaxes(ys, 0, 1), carry
+
+
+def own_form(name: str) -> Callable[..., Any] | None:
+    """The form that a backend has of its own of an operation over a sequence.
+
+    Args:
+        name: `"oscillating_attention"`, `"linear_recurrence"` or
+            `"gated_delta_rule"`; the function of that name says what it takes.
+
+    Returns:
+        None where the operation is to be scanned.
+    """
+    return getattr(_implementation, name, None)
 
 
 def rows_or_zeros(kept: Any, x: Any) -> Any:

@@ -8,6 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
+# Whether gradients reach what a step reads besides its arguments: no,
+# a custom gradient knows its arguments alone.
+READS_AROUND = False
+
 
 def scan(step: Any, carry: Any, xs: Any, chunk_size: int) -> tuple[Any, Any]:
     """See `keras_agalite.ops._backend.scan`; here time is the first axis."""

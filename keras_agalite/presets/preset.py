@@ -19,10 +19,12 @@ from keras_agalite.models.action_heads import ActionHead, head_class
 from keras_agalite.models.catalog import ACTION_HEADS, ENCODERS
 from keras_agalite.models.dense import count_mlp
 from keras_agalite.models.encoders import Encoder
+from keras_agalite.models.normalization import ObservationNormalizer
 from keras_agalite.models.policy import MemoryPolicy
 from keras_agalite.models.spaces import space_from_config, space_to_config
 from keras_agalite.presets.config import (
     ACTIVATION,
+    FLAG,
     FORMAT,
     SIZE,
     Part,
@@ -35,6 +37,8 @@ from keras_agalite.presets.weights_file import count_numbers
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 OPTIONAL = ("README.md", "recipe.toml", "evaluation.json")
 MAX_STATE = 2**24
+MAX_TOTAL_WEIGHTS = 2**31 - 1
+NORMALIZE = "normalize_observations"
 
 Policy = TypeVar("Policy", bound=MemoryPolicy)
 
@@ -51,6 +55,7 @@ class Preset:
         head_activation: Their activation.
         actor: Its action head, if that is not the one that `MemoryPolicy` makes.
         weights: File with its weights, if there is one.
+        normalize_observations: Whether the policy normalises what it sees.
     """
 
     encoder: Part
@@ -60,6 +65,7 @@ class Preset:
     head_activation: str
     actor: Part | None = None
     weights: Path | None = None
+    normalize_observations: bool = False
 
     @classmethod
     def find(cls, preset: str | Path) -> "Preset":
@@ -100,6 +106,8 @@ class Preset:
         actor = None
         if "actor" in config:
             actor = Part.from_config(config["actor"], ACTION_HEADS, "action head")
+        normalizes = config.get(NORMALIZE, False)
+        FLAG.check(NORMALIZE, normalizes)
         preset = cls(
             encoder,
             memory,
@@ -108,6 +116,7 @@ class Preset:
             config["head_activation"],
             actor,
             weights,
+            normalizes,
         )
         check_buildable(preset)
         return preset
@@ -127,6 +136,7 @@ class Preset:
             policy.head_units,
             policy.head_activation,
             policy.actor if policy.has_own_actor else None,
+            policy.normalizer is not None,
         )
 
     @classmethod
@@ -138,16 +148,18 @@ class Preset:
         head_units: int,
         head_activation: str,
         actor: ActionHead | None = None,
+        normalize_observations: bool = False,
     ) -> "Preset":
         """The preset of a policy of these parts, which need not be built.
 
         Args:
-            encoder, memory, action_space, head_units, head_activation, actor: As
-                `MemoryPolicy` takes them.
+            encoder, memory, action_space, head_units, head_activation, actor,
+                normalize_observations: As `MemoryPolicy` takes them.
 
         Raises:
             ValueError: As `of`, or if a value is one that no preset holds.
         """
+        check_state(memory.state_size)
         preset = cls(
             Part.of(encoder, ENCODERS.values(), "encoder"),
             Part.of(memory, MEMORIES.values(), "memory"),
@@ -155,9 +167,16 @@ class Preset:
             head_units,
             head_activation,
             actor and Part.of(actor, ACTION_HEADS, "action head"),
+            normalize_observations=normalize_observations,
         )
+        try:
+            text = json.dumps(preset.to_config())
+        except TypeError as error:
+            raise ValueError(
+                f"Expected arguments that JSON can hold. Received: {error}"
+            ) from error
         # What is written can be read.
-        return cls.from_config(json.loads(json.dumps(preset.to_config())))
+        return cls.from_config(json.loads(text))
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -170,7 +189,7 @@ class Preset:
         """Number of weights of the policy, which is not built for it."""
         encoder = self.encoder
         features = encoder.cls.count_features(**encoder.arguments)
-        return encoder.count_weights() + count_recurrent(
+        number = encoder.count_weights() + count_recurrent(
             features,
             self.memory,
             self.action_space,
@@ -178,10 +197,13 @@ class Preset:
             self.head_activation,
             self.actor,
         )
+        if self.normalize_observations:
+            number += ObservationNormalizer.count_weights(self.observation_space)
+        return number
 
     def to_config(self) -> dict[str, Any]:
         """The configuration in JSON's types."""
-        config = {
+        config: dict[str, Any] = {
             "format": FORMAT,
             "keras_agalite": __version__,
             "encoder": self.encoder.to_config(),
@@ -190,11 +212,12 @@ class Preset:
             "head_units": self.head_units,
             "head_activation": self.head_activation,
         }
-        return (
-            config
-            if self.actor is None
-            else {**config, "actor": self.actor.to_config()}
-        )
+        # What most have not, and older versions do not know.
+        if self.actor is not None:
+            config["actor"] = self.actor.to_config()
+        if self.normalize_observations:
+            config[NORMALIZE] = True
+        return config
 
     def policy(
         self,
@@ -227,6 +250,7 @@ class Preset:
             head_units=self.head_units,
             head_activation=self.head_activation,
             actor=None if self.actor is None else self.actor.make(dtype, name="actor"),
+            normalize_observations=self.normalize_observations,
         )
 
 
@@ -273,11 +297,16 @@ def check_state(state_size: Any) -> None:
 def check_buildable(preset: Any) -> None:
     """Raises a ValueError if a preset's weights cannot be counted."""
     try:
-        _ = preset.num_weights
+        number = preset.num_weights
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         raise ValueError(
             f"Expected a policy that can be built. Received: {error}"
         ) from error
+    if number > MAX_TOTAL_WEIGHTS:
+        raise ValueError(
+            f"Expected a policy of at most {MAX_TOTAL_WEIGHTS:,} weights. "
+            f"Received: {number:,}"
+        )
 
 
 def count_recurrent(

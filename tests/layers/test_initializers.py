@@ -23,6 +23,7 @@ from keras_agalite.layers.initializers import (
 )
 from keras_agalite.layers.lru import RingInitializer
 from keras_agalite.layers.recurrent import ForgetBiasInitializer
+from keras_agalite.layers.trmrl import FixupInitializer
 from tests.helpers import float64, to_numpy
 from tests.memories import tiny
 
@@ -35,6 +36,7 @@ ALL = {
     "uniform": (Uniform(-1.0, 2.0, seed=1), (4,)),
     "lecun_normal": (LecunNormal(seed=1), (5, 4)),
     "glorot_uniform": (GlorotUniform(seed=1), (3, 3, 2, 4)),
+    "fixup": (FixupInitializer(2, parts=2, seed=1), (3, 8)),
     "orthogonal": (Orthogonal(2.0, seed=1), (3, 3, 2, 4)),
     "orthogonal_blocks": (OrthogonalBlocks(3, 2.0, seed=1), (5, 6)),
     "ring": (RingInitializer("theta_log", 0.5, 1.0, 1.0, seed=1), (4,)),
@@ -64,6 +66,10 @@ FINGERPRINTS = {
     "shm": (-6.134753, -0.186880),
     "ffm": (3.172377, -12.981157),
     "gated_delta_net": (-12.277488, 8.818775),
+    "memformer": (-3.035754, -4.697382),
+    "grc": (6.012074, -0.522050),
+    "trmrl": (3.924326, -0.528641),
+    "spatial": (12.548433, 5.120883),
     "lru": (5.047282, 1.024787),
     "mingru": (1.349696, -2.019859),
     "gru": (-2.493007, 0.063292),
@@ -195,3 +201,12 @@ def test_recurrent_cells_begin_as_those_of_keras(name):
     np.testing.assert_array_equal(memory.get_weights()[2], stock.get_weights()[2])
     recurrent = memory.get_weights()[1]
     np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(5), atol=1e-6)
+
+
+@pytest.mark.once
+def test_a_weight_that_32_bits_cannot_count_is_refused_before_it_is_drawn():
+    for initializer in (LecunNormal(), Zeros()):
+        with pytest.raises(
+            ValueError, match=r"at most 2,147,483,647 .*shape=\(65536, 32768\)"
+        ):
+            initializer((2**16, 2**15))

@@ -1,6 +1,7 @@
 """The recurrent memories of blocks in float64 NumPy, one token after the other."""
 
 import hashlib
+import itertools
 import math
 
 import numpy as np
@@ -125,6 +126,173 @@ def gated_delta_net(w, x, state, index):
     gate, value = np.split(n @ w["feedforward_intermediate/kernel"], 2)
     x = x + (silu(gate) * value) @ w["feedforward_output/kernel"]
     return x, np.concatenate([matrices.ravel(), recent[1:].ravel()])
+
+
+def memformer(w, x, state, index, heads=2, tau=0.5, segment=2):
+    x = embed(w, x)
+    n = norm(w, "mix_norm", x)
+    dim, size = len(n), w["bias"].size
+    tokens = state[size:-1].reshape(-1, dim)[: round(state[-1])]
+    m = state[:size].reshape(-1, dim) + w["bias"]
+    m = m * np.sqrt(dim) / np.linalg.norm(m, axis=1, keepdims=True)
+    items, read, new = np.concatenate([m, tokens]), np.zeros(dim), m.copy()
+    parts = np.arange(dim).reshape(heads, -1)
+    scale = np.sqrt(dim // heads)
+    for part in parts:
+        keys, values = (items @ w[f"read_{y}"][:, part] for y in ("key", "value"))
+        scores = np.exp(keys @ (n @ w["read_query"][:, part]) / scale)
+        read[part] = scores / scores.sum() @ values
+    read = read @ w["read_output"]
+    tokens = np.concatenate([tokens, [n + read]])
+    if len(tokens) == segment:
+        for i, part in itertools.product(range(len(m)), parts):
+            query = m[i] @ w["write_query"][:, part]
+            keys = np.concatenate([m[i : i + 1], tokens]) @ w["write_key"][:, part]
+            scores = np.exp(keys @ query / scale / tau)
+            own, *others = scores / scores.sum()
+            written = others @ (tokens @ w["write_value"][:, part])
+            new[i, part] = own * m[i, part] + written
+        tokens = tokens[:0]
+    else:
+        new = state[:size]
+    held = np.zeros((segment - 1, dim))
+    held[: len(tokens)] = tokens
+    x = x + read
+    update = dense(w, "feedforward_intermediate", norm(w, "feedforward_norm", x))
+    x = x + dense(w, "feedforward_output", gelu(update))
+    return x, np.concatenate([new.ravel(), held.ravel(), [len(tokens)]])
+
+
+def attention(query, keys, values, heads):
+    """Of one query to some keys, all by head, with the mean of the values."""
+    parts = np.split(np.arange(len(query)), heads)
+    read = np.zeros(values.shape[1])
+    for part, wide in zip(parts, np.split(np.arange(len(read)), heads), strict=True):
+        scores = np.exp(keys[:, part] @ query[part] / np.sqrt(len(part)))
+        read[wide] = scores / scores.sum() @ values[:, wide]
+    return read
+
+
+def grc(w, x, state, index, heads=2):
+    x = embed(w, x)
+    n = norm(w, "mix_norm", x)
+    own = dense(w, "own_output", n @ w["own_value/kernel"])
+    width = len(n) // 2
+    slots, written = state.reshape(-1, width), own[:width]
+    gates = slots[0] @ w["gate_kernel"] + dense(w, "gates", written)
+    r, u = np.split(sigmoid(gates), 2)
+    new = (r * slots[0]) @ w["candidate_kernel"] + dense(w, "candidate", written)
+    new = gelu(new)
+    new = (new - new.mean()) / np.sqrt(new.var() + 1e-5)
+    new = new * w["norm_scale"] + w["norm_offset"]
+    slots = np.concatenate([slots[1:], [u * new + (1 - u) * slots[0]]])
+    read = attention(
+        n[:width] @ w["query_kernel"],
+        slots @ w["key_kernel"],
+        slots @ w["value_kernel"],
+        heads,
+    )
+    cached = np.zeros((heads, len(n) // heads))
+    cached[:, : width // heads] = dense(w, "cache_output", read).reshape(heads, -1)
+    share = sigmoid(w["share"])[:, None]
+    x = x + (share * cached + (1 - share) * own.reshape(heads, -1)).ravel()
+    update = dense(w, "feedforward_intermediate", norm(w, "feedforward_norm", x))
+    return x + dense(w, "feedforward_output", gelu(update)), slots.ravel()
+
+
+def trmrl(w, x, state, index, heads=2, window=4):
+    dim = w["embedding/kernel"].shape[1]
+    count = round(state[-1])
+    held = state[:-1].reshape(window - 1, dim)[window - 1 - count :]
+    tokens = np.concatenate([held, [x @ w["embedding/kernel"]]])
+    h = tokens.copy()
+    for place, i in itertools.product(range(len(h)), range(dim)):
+        angle = place * 10000 ** (-2 * (i // 2) / dim)
+        h[place, i] += math.cos(angle) if i % 2 else math.sin(angle)
+    for layer in range(sum(name.startswith("query") for name in w) // 2):
+        keys, values = np.split(dense(w, f"key_value_{layer}", h), 2, axis=1)
+        query = dense(w, f"query_{layer}", h)
+        read = [
+            attention(query[i], keys[: i + 1], values[: i + 1], heads)
+            for i in range(len(h))
+        ]
+        h = h + dense(w, f"attention_output_{layer}", np.array(read))
+        wide = np.maximum(dense(w, f"intermediate_{layer}", h), 0)
+        h = h + dense(w, f"output_{layer}", wide)
+    tokens = tokens[1 - window :]
+    empty = np.zeros((window - 1 - len(tokens), dim))
+    return h[-1], np.concatenate([empty.ravel(), tokens.ravel(), [len(tokens)]])
+
+
+def spatial(w, x, state, index, heads=2, capacity=4, chunk_size=2, num_chunks=2):
+    """With the strategy `mvfo`."""
+    dim = w["embedding/kernel"].shape[1]
+    count, clock = round(state[-1]), state[-2]
+    ends = capacity * dim, capacity * (dim + 1), capacity * (dim + 2)
+    features, places, times = (
+        list(part[:count])
+        for part in (
+            state[: ends[0]].reshape(capacity, dim),
+            *np.split(state, ends)[1:3],
+        )
+    )
+    if count == capacity:
+        most = max(places.count(place) for place in places)
+        gone = places.index(min(p for p in places if places.count(p) == most))
+        for items in (features, places, times):
+            del items[gone]
+    place = np.round(x[-1])
+    features.append(dense(w, "embedding", x[:-1]))
+    places.append(place)
+    times.append(clock)
+    items = [
+        f + sinusoids(t, dim) + sinusoids(p, dim)
+        for f, p, t in zip(features, places, times, strict=True)
+    ]
+    chunks = []
+    for p in sorted(set(places)):
+        here = [item for item, q in zip(items, places, strict=True) if q == p]
+        chunks += [
+            np.array(here[i : i + chunk_size]) for i in range(0, len(here), chunk_size)
+        ]
+    x = items[-1]
+    for i in range(sum(name.startswith("query") for name in w)):
+        own = norm(w, f"own_norm_{i}", x) @ w[f"own_value_{i}/kernel"]
+        x = x + dense(w, f"own_output_{i}", own)
+        n = norm(w, f"read_norm_{i}", x)
+        summary = dense(w, f"summary_query_{i}", n)
+        scores = np.array(
+            [
+                c.sum(0) / (len(c) + 1e-5) @ w[f"summary_key_{i}"] @ summary
+                for c in chunks
+            ]
+        )
+        best = np.argsort(-scores, kind="stable")[:num_chunks]
+        shares = np.exp(scores[best] / np.sqrt(dim))
+        read = sum(
+            share
+            * attention(
+                n @ w[f"query_{i}"],
+                chunks[c] @ w[f"key_{i}"],
+                chunks[c] @ w[f"value_{i}"],
+                heads,
+            )
+            for c, share in zip(best, shares / shares.sum(), strict=True)
+        )
+        x = x + dense(w, f"read_output_{i}", read)
+        wide = dense(
+            w, f"feedforward_intermediate_{i}", norm(w, f"feedforward_norm_{i}", x)
+        )
+        x = x + dense(w, f"feedforward_output_{i}", np.maximum(wide, 0))
+    empty = capacity - len(items)
+    features = np.pad(np.array(features), ((0, empty), (0, 0)))
+    places, times = (np.pad(np.array(y), (0, empty)) for y in (places, times))
+    return x, np.concatenate([features.ravel(), places, times, [clock + 1, len(items)]])
+
+
+def sinusoids(x, dim):
+    angle = x * 10000 ** (-np.arange(0, dim, 2) / dim)
+    return np.concatenate([np.sin(angle), np.cos(angle)])
 
 
 def shm(w, x, state, index):

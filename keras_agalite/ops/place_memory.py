@@ -1,6 +1,6 @@
 """A memory of places: what it keeps when it is full, and how it is read.
 
-Cho et al., "Spatially-Aware Transformers for Embodied Agents", ICLR 2024, arXiv
+Cho et al., "Spatially-Aware Transformer for Embodied Agents", ICLR 2024, arXiv
 2402.15160.
 """
 

@@ -1,8 +1,9 @@
-"""`python -m benchmarks act|learn|scaling|recall|load`: what memories cost and hold.
+"""`python -m benchmarks act|learn|devices|scaling|recall|load`: costs of memories.
 
 Forms are timed in interleaved rounds of one process; figures are medians and ratios.
 `recall` trains every memory of the zoo on the same small tasks; `load` measures the
-time until a policy has chosen its first action.
+time until a policy has chosen its first action; `devices` runs each form that a CPU
+or an accelerator takes on the device at hand.
 Run one backend at a time: KERAS_BACKEND, or --backend.
 """
 
@@ -59,7 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.work not in ("recall", "load"):  # they print tables of their own
+    if options.work not in (
+        "devices",
+        "recall",
+        "load",
+    ):  # they print tables of their own
         _print(rows)
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
@@ -194,6 +199,22 @@ def _load(options: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def _devices(options: Any) -> list[dict[str, Any]]:
+    from benchmarks import devices
+
+    learning, acting = devices.LEARNING, devices.ACTING
+    if options.batch:
+        learning = tuple((batch, options.steps) for batch in options.batch)
+        acting = tuple(options.batch)
+    forms, rounds = options.forms or devices.FORMS, options.rounds or 15
+    print(devices.header(), flush=True)
+    rows = []
+    for row in devices.devices(forms, learning, acting, rounds):
+        print(devices.line(row), flush=True)
+        rows.append(row)
+    return rows
+
+
 def _progress(text: str, done: int, total: int) -> None:
     if not sys.stderr.isatty():
         return
@@ -229,6 +250,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
 _WORKS = {
     "act": _act,
     "learn": _learn,
+    "devices": _devices,
     "scaling": _scaling,
     "recall": _recall,
     "load": _load,

@@ -30,7 +30,13 @@ def parts_of_a_step(run: Run) -> dict[str, Callable[[], Any]]:
     keys = row_keys(0, 1, 1, run.recipe.num_environments)
     observation = jax.jit(collector._observe)(worlds.state)
     choose = jax.jit(lambda *x: act(ppo, *x))
-    policy = (learner.weights, observation, memory_state, worlds.start, jnp.int32(0))
+    policy = (
+        learner.all_weights,
+        observation,
+        memory_state,
+        worlds.start,
+        jnp.int32(0),
+    )
     action = ppo.policy.actor.clip(choose(*policy)[0])
     work: dict[str, tuple[Any, Any]] = {
         "observations": (jax.jit(collector._observe), (worlds.state,)),

@@ -14,8 +14,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-# Name -> the backend it runs on.
-ENGINES = {"tf_agents": "tensorflow", "jax": "jax"}
+# Name -> the backend it runs on; None for any.
+ENGINES = {"tf_agents": "tensorflow", "jax": "jax", "offline": None}
 VECTORIZATION_MODES = ("sync", "async")
 # Seeds go to NumPy, to JAX and to environments; counts into arrays' shapes.
 MAX_SEED = 2**32 - 1
@@ -38,6 +38,8 @@ class Recipe:
     total_steps: int
     environment_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     previous_action_reward: bool = False
+    normalize_observations: bool = False
+    scale_rewards: bool = False
     engine: str = "tf_agents"
     seed: int = 0
 
@@ -53,6 +55,7 @@ class Recipe:
     vectorization_mode: str = "sync"
     worker_restarts: int = 3
     worker_timeout: float = 600.0
+    stagger_episodes: bool = False
     sequence_length: int = 64
     num_epochs: int = 4
     num_minibatches: int = 4
@@ -71,10 +74,20 @@ class Recipe:
     auxiliary_coefficient: float = 0.0
     max_gradient_norm: float = 0.5
 
+    recordings: str = ""
+    policy_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    batch_size: int = 32
+    batches_per_iteration: int = 50
+    warmup_batches: int = 0
+    weight_decay: float = 0.0
+
     checkpoint_interval: int = 50_000
     checkpoints_kept: int = 3
     evaluation_episodes: int = 200
     evaluation_seed: int = 1_000_000
+    validation_interval: int = 0
+    validation_episodes: int = 50
+    validation_seed: int = 2_000_000
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -92,22 +105,38 @@ class Recipe:
             "total_steps head_units num_environments sequence_length num_epochs "
             "num_minibatches learning_rate adam_epsilon clip_epsilon "
             "max_gradient_norm checkpoint_interval checkpoints_kept "
-            "evaluation_episodes worker_timeout"
+            "evaluation_episodes validation_episodes worker_timeout batch_size "
+            "batches_per_iteration"
         )
         for key in positive.split():
             self._check(key, getattr(self, key) > 0, "greater than 0")
         not_negative = (
-            "seed evaluation_seed entropy_coefficient value_coefficient "
-            "policy_coefficient teacher_coefficient auxiliary_coefficient "
-            "worker_restarts"
+            "seed evaluation_seed validation_interval validation_seed "
+            "entropy_coefficient value_coefficient policy_coefficient "
+            "teacher_coefficient auxiliary_coefficient worker_restarts "
+            "warmup_batches weight_decay"
         )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
+        self._check(
+            "recordings",
+            bool(self.recordings) == self.is_offline,
+            'a folder with the engine "offline", and empty with another',
+        )
+        if not self.environment:
+            self._check("engine", self.is_offline, '"offline" without an environment')
+            expected = "0 without an environment"
+            self._check("validation_interval", self.validation_interval == 0, expected)
         if self.is_taught or self.policy_coefficient != 1.0:
             expected = (
                 '"jax" with a teacher, an auxiliary_coefficient or a policy_coefficient'
             )
             self._check("engine", self.engine == "jax", expected)
+        self._check(
+            "stagger_episodes",
+            not self.stagger_episodes or self.engine == "jax",
+            'false where `engine` is not "jax"',
+        )
         self._check(
             "teacher_share",
             self.teacher_share == 0 or self.teacher_coefficient > 0,
@@ -118,6 +147,16 @@ class Recipe:
         for key, limit in self._limits().items():
             self._check(key, getattr(self, key) <= limit, f"at most {limit}")
         self._check("sequence_length", self.sequence_length > 1, "greater than 1")
+        apart = (
+            self.validation_seed >= self.evaluation_seed + self.evaluation_episodes
+            or self.evaluation_seed >= self.validation_seed + self.validation_episodes
+        )
+        self._check(
+            "validation_seed",
+            apart or not self.validation_interval,
+            "such that no episode of the evaluation is one of the validation: a seed "
+            "that chooses a policy must not score it",
+        )
         self._check(
             "num_minibatches",
             self.num_environments % self.num_minibatches == 0,
@@ -137,13 +176,14 @@ class Recipe:
 
     def _limits(self) -> dict[str, int]:
         """The greatest value of each whole number."""
-        steps = ("total_steps", "checkpoint_interval")
+        steps = ("total_steps", "checkpoint_interval", "validation_interval")
         whole = [f.name for f in dataclasses.fields(self) if f.type is int]
         return {
             **{key: MAX_STEPS if key in steps else MAX_COUNT for key in whole},
             "seed": MAX_SEED,
             # Each episode has a seed of its own.
             "evaluation_seed": MAX_SEED + 1 - self.evaluation_episodes,
+            "validation_seed": MAX_SEED + 1 - self.validation_episodes,
         }
 
     def _check(self, key: str, fits: bool, expected: str) -> None:
@@ -153,7 +193,14 @@ class Recipe:
             )
 
     @property
+    def is_offline(self) -> bool:
+        """Whether recordings are learnt from."""
+        return self.engine == "offline"
+
+    @property
     def steps_per_iteration(self) -> int:
+        if self.is_offline:
+            return self.batches_per_iteration * self.batch_size * self.sequence_length
         return self.num_environments * self.sequence_length
 
     @property
@@ -262,6 +309,7 @@ def _complete(values: dict[str, Any], policy: Any) -> dict[str, Any]:
         "environment",
         "environment_arguments",
         "previous_action_reward",
+        "normalize_observations",
         "encoder",
         "encoder_arguments",
         "head_units",

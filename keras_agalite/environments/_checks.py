@@ -7,6 +7,19 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+# Beyond it an environment takes minutes to make, or more memory than there is.
+MAX_SIZE = 2**20
+
+
+def check_integer(name: str, value: Any, low: int = 1) -> None:
+    """Raises a ValueError unless an argument is an integer from `low` to `MAX_SIZE`."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or not low <= value <= MAX_SIZE:
+        raise ValueError(
+            f"`{name}` must be an integer from {low} to {MAX_SIZE:,}. Received: "
+            f"{name}={value!r}"
+        )
+
 
 def check_num_envs(num_envs: int) -> None:
     """Raises a ValueError unless the number of environments is positive."""

@@ -6,6 +6,7 @@ presets may hold, the zoo, the recipes, the test cases.
 
 from keras_agalite.layers.agalite import AGaLiTe as AGaLiTe
 from keras_agalite.layers.agalite import AGaLiTeCell as AGaLiTeCell
+from keras_agalite.layers.checks import check_names as _check_names
 from keras_agalite.layers.fast_forgetful_memory import (
     FastForgetfulMemory as FastForgetfulMemory,
 )
@@ -97,21 +98,8 @@ def register_memory(cls: type[MemoryRNN]) -> type[MemoryRNN]:
             "Expected a memory with short_name, count_weights and zoo_config. "
             f"Received: {cls.__name__} without {' and '.join(missing)}"
         )
-    name = cls.short_name
-    if not isinstance(name, str) or not name.isidentifier() or name != name.lower():
-        raise ValueError(
-            "Expected a short name of lower-case letters, digits and underscores. "
-            f"Received: {cls.__name__}.short_name={name!r}"
-        )
-    for short_name, memory in MEMORIES.items():
-        same = short_name == name, memory.__name__ == cls.__name__
-        if any(same) and memory is not cls:
-            raise ValueError(
-                "Expected names that no memory has yet. Received: "
-                f"{cls.__name__}.short_name={name!r}, where {short_name!r} is "
-                f"{memory.__module__}.{memory.__name__}"
-            )
-    MEMORIES[name] = cls
+    _check_names(cls, MEMORIES)
+    MEMORIES[cls.short_name] = cls
     return cls
 
 

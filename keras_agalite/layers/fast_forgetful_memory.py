@@ -11,7 +11,8 @@ from keras_agalite.layers.block_cell import Block, BlockCell
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import Constant
 from keras_agalite.layers.sequence_memory import SequenceMemory
-from keras_agalite.ops.episodes import memory_scan, repeat_in_time
+from keras_agalite.ops.episodes import repeat_in_time
+from keras_agalite.ops.linear_scan import COMPLEX, linear_scan
 from keras_agalite.ops.precision import at_least_float32
 
 # The authors': their sums of 1024 steps must not overflow in float64.
@@ -98,10 +99,10 @@ class FastForgetfulMemoryBlock(Block):
         rates = [radius * ops.cos(frequency), radius * ops.sin(frequency)]
         shape = (-1, self.memory_size, self.context_size)
 
-        def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-            (a, b), (x, cos, sin) = carry, inputs
-            a, b = cos * a - sin * b + x[:, :, None], sin * a + cos * b
-            return [a, b], flat([a, b])
+        def gates(inputs: Any) -> tuple[list[Any], list[Any]]:
+            x, *rates = inputs
+            x = x[:, :, None]
+            return rates, [x, ops.zeros_like(x)]
 
         def flat(parts: Any) -> Any:
             parts = [ops.reshape(p, (-1, self.state_size // 2)) for p in parts]
@@ -109,7 +110,15 @@ class FastForgetfulMemoryBlock(Block):
 
         carry = [ops.reshape(s, shape) for s in ops.split(state, 2, axis=-1)]
         xs = [update, *(repeat_in_time(rate, update) for rate in rates)]
-        read, carry = memory_scan(step, carry, xs, start, mask)
+        read, carry = linear_scan(
+            gates,
+            lambda carry, inputs: flat(carry),
+            carry,
+            xs,
+            start,
+            mask,
+            product=COMPLEX,
+        )
         gate = self.output_gate(inputs)
         y = self.state_norm(self.state_projection(read)) * gate
         return y + self.skip(inputs) * (1.0 - gate), flat(carry)

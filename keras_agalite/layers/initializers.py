@@ -17,6 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
+# What backends count with 32 bits.
+MAX_NUMBERS = 2**31 - 1
 # Keeps the scale of what passes through a dense layer and a ReLU.
 RELU_GAIN = math.sqrt(2.0)
 
@@ -63,10 +65,18 @@ class NumpyInitializer(keras.initializers.Initializer, abc.ABC):
     Returns:
         A tensor. The values are computed in float64 and rounded once or, in half
         precision, by way of float32.
+
+    Raises:
+        ValueError: If the weight has more than `MAX_NUMBERS` numbers.
     """
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
+        if math.prod(shape) > MAX_NUMBERS:
+            raise ValueError(
+                f"A weight must have at most {MAX_NUMBERS:,} numbers. Received: "
+                f"shape={tuple(shape)}"
+            )
         values = self.values(tuple(shape))
         # NumPy knows no bfloat16; the backend rounds from float32.
         values = values.astype("float64" if dtype == "float64" else "float32")
@@ -217,6 +227,20 @@ class GlorotUniform(RandomInitializer):
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
         limit = math.sqrt(6.0 / sum(_fans(shape)))
+        return generator.uniform(-limit, limit, shape)
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
+class FanInUniform(RandomInitializer):
+    """Evenly between -a and a with a^2 = 1 / fan-in, as PyTorch's linear layers begin.
+
+    Args:
+        seed: As in `RandomInitializer`.
+    """
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        fan_in, _ = _fans(shape)
+        limit = 1.0 / math.sqrt(fan_in)
         return generator.uniform(-limit, limit, shape)
 
 

@@ -12,7 +12,8 @@ from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import Normal, RandomInitializer, default_seed
 from keras_agalite.layers.residual_block import ResidualBlock
 from keras_agalite.layers.sequence_memory import SequenceMemory
-from keras_agalite.ops.episodes import memory_scan, repeat_in_time
+from keras_agalite.ops.episodes import repeat_in_time
+from keras_agalite.ops.linear_scan import COMPLEX, linear_scan
 from keras_agalite.ops.precision import at_least_float32
 
 
@@ -99,13 +100,16 @@ class LRUBlock(ResidualBlock):
             *(repeat_in_time(rate, u) for rate in rates),
         ]
 
-        def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-            (a, b), (u, v, cos, sin) = carry, inputs
-            a, b = cos * a - sin * b + u, sin * a + cos * b + v
-            return [a, b], ops.concatenate([a, b], axis=-1)
-
         carry = ops.split(state, 2, axis=-1)
-        read, carry = memory_scan(step, carry, inputs, start, mask)
+        read, carry = linear_scan(
+            lambda inputs: (inputs[2:], inputs[:2]),
+            lambda carry, inputs: ops.concatenate(carry, axis=-1),
+            carry,
+            inputs,
+            start,
+            mask,
+            product=COMPLEX,
+        )
         y = self.state_projection(read) + ops.cast(self.feedthrough, x.dtype) * x
         y = ops.gelu(y, approximate=False)
         value, gate = ops.split(self.gated_unit(y), 2, axis=-1)

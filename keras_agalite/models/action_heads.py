@@ -5,6 +5,7 @@ are drawn with NumPy, so that every backend chooses the same ones.
 """
 
 import abc
+import functools
 import math
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 from gymnasium import spaces
 from keras import ops
 
+from keras_agalite.layers.checks import check_sizes
 from keras_agalite.layers.initializers import Zeros
-from keras_agalite.models.dense import count_mlp, mlp
+from keras_agalite.models.dense import count_mlp, dense
 from keras_agalite.models.spaces import space_from_config, space_to_config
 
 # Far below any logit, and without the NaN that -inf gives in an entropy.
@@ -23,15 +25,14 @@ IMPOSSIBLE = -1e9
 
 
 class ActionHead(keras.layers.Layer, abc.ABC):
-    """Base of the action heads: one hidden layer, then the distribution's parameters.
+    """Base of the action heads: a hidden layer, then the distribution's parameters.
 
-    A subclass says what the parameters mean. `keras_agalite.register` lets presets
-    hold it.
+    A subclass says which spaces it is for and what the parameters mean.
+    `keras_agalite.register` lets presets hold it.
 
     Args:
         action_space: A gymnasium space.
-        num_outputs: Outputs of the last layer.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -40,55 +41,74 @@ class ActionHead(keras.layers.Layer, abc.ABC):
     Returns:
         Tensor of shape `(..., num_action_params)`, float32.
 
+    Raises:
+        ValueError: If the head is not for this space, or `units` is no integer of
+            at least 0.
+
     Attributes:
         num_action_params: Parameters of the distribution of one action.
+        params_per_output: How many of them an output of the last layer stands for.
         noise: Distribution of the noise that `sample` takes: `"gumbel"`, `"logistic"`
             or `"normal"`, as NumPy and JAX name it.
         noise_size: Number of draws for one action.
     """
 
     noise: str
+    params_per_output = 1
 
     def __init__(
         self,
         action_space: gymnasium.Space[Any] | dict[str, Any],
-        num_outputs: int,
-        units: int,
-        activation: str,
+        units: int = 128,
+        activation: str = "tanh",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.action_space = to_space(action_space)
-        self.num_action_params = num_outputs
+        if units != 0:
+            check_sizes({"units": units})
+        if isinstance(action_space, dict):
+            action_space = space_from_config(action_space)
+        self.action_space = action_space
+        num_outputs = self.count_outputs(action_space)
+        space_to_config(action_space)  # refuses what no preset holds
+        self.num_action_params = self.params_per_output * num_outputs
         self.noise_size = num_outputs
         self.units, self.activation = units, activation
         # Actions begin nearly equally likely, which explores best: Andrychowicz et
         # al., "What Matters in On-Policy Reinforcement Learning?", ICLR 2021.
-        self.hidden, self.output_layer = mlp(
-            units, activation, num_outputs, self.dtype_policy, gain=0.01
-        )
+        dtype = self.dtype_policy
+        self.hidden = dense(units, activation, dtype) if units else None
+        self.output_layer = dense(num_outputs, None, dtype, gain=0.01)
 
     @classmethod
     @abc.abstractmethod
+    def count_outputs(cls, action_space: Any) -> int:
+        """Outputs of the last layer, which are also the draws for one action.
+
+        Raises:
+            ValueError: If the head is not for this space.
+        """
+
+    @classmethod
     def count_weights(
-        cls,
-        features: int,
-        action_space: gymnasium.Space[Any],
-        units: int,
-        activation: str,
+        cls, features: int, action_space: Any, units: int, activation: str
     ) -> int:
         """Number of weights of a head on so many features, without building it.
 
         Raises:
-            ValueError: If the head does not fit the space.
+            ValueError: If the head is not for this space.
         """
+        return count_mlp(features, units, cls.count_outputs(action_space))
 
     def build(self, features_shape: Any) -> None:
-        self.hidden.build(features_shape)
-        self.output_layer.build((*features_shape[:-1], self.hidden.units))
+        if self.hidden is not None:
+            self.hidden.build(features_shape)
+            features_shape = (*features_shape[:-1], self.units)
+        self.output_layer.build(features_shape)
 
     def call(self, features: Any) -> Any:
-        return ops.cast(self.output_layer(self.hidden(features)), "float32")
+        hidden = features if self.hidden is None else self.hidden(features)
+        return ops.cast(self.output_layer(hidden), "float32")
 
     @abc.abstractmethod
     def sample(self, action_params: Any, noise: Any) -> Any:
@@ -149,6 +169,19 @@ class ActionHead(keras.layers.Layer, abc.ABC):
             Tensor of shape `(...)`.
         """
 
+    def imitation_loss(self, action_params: Any, actions: Any) -> Any:
+        """How badly actions are imitated: their log-probability with another sign.
+
+        Args:
+            action_params: Tensor of shape `(..., num_action_params)`.
+            actions: The environment's actions, tensor of shape `(...,
+                *action_space.shape)`.
+
+        Returns:
+            Tensor of shape `(...)`; differentiable.
+        """
+        return -self.log_prob(action_params, actions)
+
     @abc.abstractmethod
     def entropy(self, action_params: Any) -> Any:
         """Entropy in nats, of shape `(...)`; differentiable."""
@@ -176,18 +209,13 @@ def mask_logits(logits: Any, mask: Any) -> Any:
     return ops.where(ops.cast(mask, "bool"), logits, IMPOSSIBLE)
 
 
-def to_space(space: gymnasium.Space[Any] | dict[str, Any]) -> gymnasium.Space[Any]:
-    """A space, from itself or from its description in a configuration."""
-    return space_from_config(space) if isinstance(space, dict) else space
-
-
 @keras.saving.register_keras_serializable(package="keras_agalite")
 class MultiDiscreteHead(ActionHead):
     """Independent categories, the logits of all of them side by side.
 
     Args:
         action_space: A `MultiDiscrete` space of one axis.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -209,21 +237,24 @@ class MultiDiscreteHead(ActionHead):
 
     noise = "gumbel"
 
-    def __init__(
-        self,
-        action_space: Any,
-        units: int = 128,
-        activation: str = "tanh",
-        **kwargs: Any,
-    ) -> None:
-        action_space = to_space(action_space)
-        self.sizes, self.starts = self._categories(action_space)
-        super().__init__(action_space, sum(self.sizes), units, activation, **kwargs)
-        self.splits = [int(i) for i in np.cumsum(self.sizes)[:-1]]
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        """How many categories each action has."""
+        return self._categories(self.action_space)[0]
+
+    @functools.cached_property
+    def starts(self) -> list[int]:
+        """The first category of each action."""
+        return self._categories(self.action_space)[1]
+
+    @functools.cached_property
+    def splits(self) -> list[int]:
+        """Where the logits of the second action begin, of the third, ..."""
+        return [int(i) for i in np.cumsum(self.sizes)[:-1]]
 
     @staticmethod
     def _categories(action_space: Any) -> tuple[list[int], list[int]]:
-        """How many categories each action has, and the first of them."""
+        """`sizes` and `starts`."""
         if (
             not isinstance(action_space, spaces.MultiDiscrete)
             or action_space.nvec.ndim != 1
@@ -235,11 +266,9 @@ class MultiDiscreteHead(ActionHead):
         return action_space.nvec.tolist(), action_space.start.tolist()
 
     @classmethod
-    def count_weights(
-        cls, features: int, action_space: Any, units: int, activation: str
-    ) -> int:
+    def count_outputs(cls, action_space: Any) -> int:
         sizes, _ = cls._categories(action_space)
-        return count_mlp(features, units, sum(sizes))
+        return sum(sizes)
 
     def sample(self, action_params: Any, noise: Any) -> Any:
         # The Gumbel-max trick draws from softmax(action_params).
@@ -298,7 +327,7 @@ class DiscreteHead(MultiDiscreteHead):
 
     Args:
         action_space: A `Discrete` space.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -347,7 +376,7 @@ class MultiBinaryHead(ActionHead):
 
     Args:
         action_space: A `MultiBinary` space.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -368,31 +397,14 @@ class MultiBinaryHead(ActionHead):
 
     noise = "logistic"
 
-    def __init__(
-        self,
-        action_space: Any,
-        units: int = 128,
-        activation: str = "tanh",
-        **kwargs: Any,
-    ) -> None:
-        action_space = to_space(action_space)
-        size = self._size(action_space)
-        super().__init__(action_space, size, units, activation, **kwargs)
-
-    @staticmethod
-    def _size(action_space: Any) -> int:
+    @classmethod
+    def count_outputs(cls, action_space: Any) -> int:
         if not isinstance(action_space, spaces.MultiBinary):
             raise ValueError(
                 "Expected a MultiBinary action space. Received: "
                 f"action_space={action_space}"
             )
         return math.prod(action_space.shape)
-
-    @classmethod
-    def count_weights(
-        cls, features: int, action_space: Any, units: int, activation: str
-    ) -> int:
-        return count_mlp(features, units, cls._size(action_space))
 
     def sample(self, action_params: Any, noise: Any) -> Any:
         # Logistic noise is above -x with the probability sigmoid(x).
@@ -431,7 +443,7 @@ class BoxHead(ActionHead):
 
     Args:
         action_space: A `Box` space of floats.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -452,21 +464,10 @@ class BoxHead(ActionHead):
     """
 
     noise = "normal"
+    params_per_output = 2
 
-    def __init__(
-        self,
-        action_space: Any,
-        units: int = 128,
-        activation: str = "tanh",
-        **kwargs: Any,
-    ) -> None:
-        action_space = to_space(action_space)
-        self.size = self._size(action_space)
-        super().__init__(action_space, self.size, units, activation, **kwargs)
-        self.num_action_params = 2 * self.size
-
-    @staticmethod
-    def _size(action_space: Any) -> int:
+    @classmethod
+    def count_outputs(cls, action_space: Any) -> int:
         if not isinstance(action_space, spaces.Box) or not np.issubdtype(
             action_space.dtype, np.floating
         ):
@@ -479,13 +480,13 @@ class BoxHead(ActionHead):
     def count_weights(
         cls, features: int, action_space: Any, units: int, activation: str
     ) -> int:
-        size = cls._size(action_space)
-        return count_mlp(features, units, size) + size
+        mean = super().count_weights(features, action_space, units, activation)
+        return mean + cls.count_outputs(action_space)
 
     def build(self, features_shape: Any) -> None:
         super().build(features_shape)
         self.log_std = self.add_weight(
-            name="log_std", shape=(self.size,), initializer=Zeros()
+            name="log_std", shape=(self.noise_size,), initializer=Zeros()
         )
 
     def call(self, features: Any) -> Any:
@@ -532,6 +533,16 @@ class BoxHead(ActionHead):
         z = (actions - mean) / ops.exp(log_std)
         density = -0.5 * ops.square(z) - log_std - 0.5 * math.log(2 * math.pi)
         return ops.sum(density, axis=-1)
+
+    def imitation_loss(self, action_params: Any, actions: Any) -> Any:
+        """Half the squared error of the mean: the log-deviation stays as it is.
+
+        A likelihood would end with a deviation of zero where actions are repeated
+        exactly. Such a policy acts best with `deterministic=True`.
+        """
+        mean, _ = ops.split(action_params, 2, axis=-1)
+        actions = ops.reshape(ops.cast(actions, mean.dtype), ops.shape(mean))
+        return ops.sum(ops.square(mean - actions), axis=-1) / 2.0
 
     def entropy(self, action_params: Any) -> Any:
         _, log_std = ops.split(action_params, 2, axis=-1)

@@ -1,4 +1,4 @@
-"""The encoders and the action heads there are: the one list of each.
+"""The encoders, the action heads and the policies for recordings: one list of each.
 
 The memories are in `keras_agalite.layers.catalog`.
 """
@@ -6,6 +6,7 @@ The memories are in `keras_agalite.layers.catalog`.
 import inspect
 from typing import Any
 
+from keras_agalite.layers.checks import check_names
 from keras_agalite.models.action_heads import (
     ActionHead,
     BoxHead,
@@ -13,12 +14,20 @@ from keras_agalite.models.action_heads import (
     MultiBinaryHead,
     MultiDiscreteHead,
 )
+from keras_agalite.models.base import Policy
 from keras_agalite.models.encoders import (
     ConvEncoder,
     Encoder,
     GridEncoder,
     MLPEncoder,
     ResNetEncoder,
+)
+from keras_agalite.models.offline import (
+    ELMUR,
+    RATE,
+    DecisionTransformer,
+    DTMem,
+    ReturnConditionedPolicy,
 )
 
 # By short name.
@@ -31,6 +40,11 @@ ACTION_HEADS: list[type[ActionHead]] = [
     MultiBinaryHead,
     BoxHead,
 ]
+# By short name.
+OFFLINE_POLICIES: dict[str, type[Policy]] = {
+    cls.short_name: cls
+    for cls in (DecisionTransformer, RATE, ELMUR, DTMem, ReturnConditionedPolicy)
+}
 
 
 def encoder_class(short_name: str) -> type[Encoder]:
@@ -51,17 +65,16 @@ def register_encoder(cls: type[Encoder]) -> None:
     """Adds an encoder.
 
     Raises:
-        ValueError: If it has no short name of its own, or does not count its features
-            or its weights.
+        ValueError: If its short name is missing, no lower-case identifier or taken, or
+            it does not count its features or its weights.
     """
-    name = cls.__dict__.get("short_name")
-    if not isinstance(name, str) or ENCODERS.get(name, cls) is not cls:
+    if not hasattr(cls, "short_name"):
         raise ValueError(
-            "An encoder needs a `short_name` of its own, other than "
-            f"{', '.join(ENCODERS)}. Received: {cls.__name__}.short_name={name!r}"
+            f"Expected an encoder with a `short_name`. Received: {cls.__name__}"
         )
+    check_names(cls, ENCODERS)
     _check_complete(cls)
-    ENCODERS[name] = cls
+    ENCODERS[cls.short_name] = cls
 
 
 def register_action_head(cls: type[ActionHead]) -> None:

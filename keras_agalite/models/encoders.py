@@ -10,25 +10,29 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_agalite.layers.checks import check_sizes, check_widths
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
 from keras_agalite.models.dense import dense
+from keras_agalite.models.observations import (
+    feature_size,
+    has_channels_first,
+    image_range,
+    image_shape,
+    is_image,
+    to_features,
+)
 from keras_agalite.models.spaces import (
     PLACE_ID,
     Keys,
     feature_parts,
-    feature_size,
-    has_channels_first,
     has_place,
-    image_range,
-    image_shape,
-    is_image,
     pick,
     space_from_config,
     space_to_config,
-    to_features,
 )
 from keras_agalite.ops._backend import convolution
+from keras_agalite.ops.precision import number_like
 
 # Of `ConvEncoder`: filters, size and strides.
 _CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -148,7 +152,7 @@ class MLPEncoder(Encoder):
         `units=()`.
 
     Raises:
-        ValueError: If the space is not supported.
+        ValueError: If the space is not supported, or a width is no positive integer.
 
     Example:
 
@@ -167,7 +171,7 @@ class MLPEncoder(Encoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, **kwargs)
-        self.units = tuple(units)
+        self.units = check_widths("units", units)
         self.activation = activation
         self.layers = [dense(n, activation, self.dtype_policy) for n in self.units]
         self.input_size = _size(self.observation_space)
@@ -254,6 +258,7 @@ class ImageEncoder(Encoder, abc.ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, **kwargs)
+        check_sizes({"units": units})
         self.units = units
         self.image_path, self.image_space = self._image(self.observation_space)
         self.low, self.high = image_range(self.image_space)
@@ -404,7 +409,7 @@ class GridEncoder(ImageEncoder):
         units: int = 128,
         **kwargs: Any,
     ) -> None:
-        self.categories = tuple(categories)
+        self.categories = check_widths("categories", categories)
         trunk_config = {"categories": self.categories}
         super().__init__(observation_space, units, trunk_config, **kwargs)
 
@@ -420,7 +425,11 @@ class GridEncoder(ImageEncoder):
     def trunk(self, image: Any) -> Any:
         grid = ops.cast(image, "int32")
         codes = [
-            ops.one_hot(ops.minimum(grid[..., i], n - 1), n, dtype=self.compute_dtype)
+            ops.one_hot(
+                ops.minimum(grid[..., i], number_like(grid[..., i], n - 1)),
+                n,
+                dtype=self.compute_dtype,
+            )
             for i, n in enumerate(self.categories)
         ]
         return ops.concatenate(codes, axis=-1)
@@ -537,7 +546,7 @@ class ResNetEncoder(ImageEncoder):
         filters: Sequence[int] = (16, 32, 32),
         **kwargs: Any,
     ) -> None:
-        self.filters = tuple(filters)
+        self.filters = check_widths("filters", filters)
         trunk_config = {"filters": self.filters}
         super().__init__(observation_space, units, trunk_config, **kwargs)
         self.entries = [self.conv(n, 3, padding="same") for n in self.filters]

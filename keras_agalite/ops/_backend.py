@@ -67,6 +67,51 @@ def scan(
     return keras.ops.swapaxes(ys, 0, 1), list(carry[:number])
 
 
+def runs_in_parallel(length: Any) -> bool:
+    """Whether a linear recurrence over so many steps is best run by `parallel_scan`.
+
+    It is on an accelerator, where each step of a loop waits for its launches.
+    """
+    if not hasattr(_implementation, "parallel_scan"):
+        return False
+    # An exporter's symbol is in no chunks.
+    return isinstance(length, int) and length > 1 and _implementation.on_accelerator()
+
+
+def parallel_scan(
+    gates: Any,
+    read: Any,
+    product: Any,
+    carry: list[Any],
+    xs: list[Any],
+    start: Any,
+    mask: Any,
+) -> tuple[Any, list[Any]]:
+    """The associative form of `linear_scan.linear_scan`, which says what each is."""
+    xs = [keras.ops.swapaxes(x, 0, 1) for x in xs]
+    start, mask = (
+        None if flags is None else keras.ops.swapaxes(flags, 0, 1)
+        for flags in (start, mask)
+    )
+    ys, carry = _implementation.parallel_scan(
+        gates, read, product, carry, xs, start, mask
+    )
+    return keras.ops.swapaxes(ys, 0, 1), carry
+
+
+def own_form(name: str) -> Callable[..., Any] | None:
+    """The form that a backend has of its own of an operation over a sequence.
+
+    Args:
+        name: `"oscillating_attention"`, `"linear_recurrence"` or
+            `"gated_delta_rule"`; the function of that name says what it takes.
+
+    Returns:
+        None where the operation is to be scanned.
+    """
+    return getattr(_implementation, name, None)
+
+
 def rows_or_zeros(kept: Any, x: Any) -> Any:
     """The rows of x that are kept, zeros instead of the others.
 

@@ -1,10 +1,15 @@
-"""A scan over time for JAX, and convolutions whose gradients a CPU is quick at."""
+"""Scans over time for JAX, and convolutions whose gradients a CPU is quick at."""
 
+import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+# Of `parallel_scan`: the most steps of a chunk, what their carries may take in memory,
+# and up to what size the carries of all steps are kept instead of recomputed.
+LONGEST_CHUNK, CHUNK_BYTES, KEPT_BYTES = 128, 2**28, 0
 # Whether gradients reach what a step reads besides its arguments.
 READS_AROUND = True
 
@@ -38,6 +43,142 @@ def scan(step: Any, carry: Any, xs: Any, chunk_size: int) -> tuple[Any, Any]:
         carry, ys = run(carry, [x[whole:] for x in xs])
         outputs.append(ys)
     return jnp.concatenate(outputs), carry
+
+
+def on_accelerator() -> bool:
+    """Whether programs run elsewhere than on a CPU, unless their inputs say so."""
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+    if device is None:
+        return jax.default_backend() != "cpu"
+    return str(getattr(device, "platform", device)).split(":")[0] != "cpu"
+
+
+def parallel_scan(
+    gates: Any, read: Any, product: Any, carry: Any, xs: Any, start: Any, mask: Any
+) -> tuple[Any, Any]:
+    """See `keras_agalite.ops._backend.parallel_scan`; here time is the first axis.
+
+    The backward pass recomputes chunks, as that of `scan` does.
+    """
+
+    def run(carry: Any, inputs: Any) -> tuple[Any, Any]:
+        xs, start, mask = inputs
+        decays, updates = jax.vmap(gates)(xs)
+        updates = [
+            jnp.broadcast_to(u, (len(u), *c.shape))
+            for u, c in zip(updates, carry, strict=True)
+        ]
+        if start is not None or mask is not None:
+            decays = [
+                jnp.broadcast_to(a, (len(a), len(c), *a.shape[2:]))
+                for a, c in zip(decays, carry, strict=True)
+            ]
+        if mask is not None:
+            ones = product.one(decays)
+            decays = [_where(mask, a, b) for a, b in zip(decays, ones, strict=True)]
+            updates = [_where(mask, u, 0.0) for u in updates]
+        states = _states(product, decays, updates, carry, start)
+        return [s[-1] for s in states], jax.vmap(read)(states, xs)
+
+    length, inputs = len(xs[0]), (xs, start, mask)
+    step_bytes = sum(c.size * c.dtype.itemsize for c in carry)
+    if not isinstance(step_bytes, int):  # an exporter's symbol
+        step_bytes = CHUNK_BYTES
+    if length * step_bytes <= KEPT_BYTES:
+        carry, ys = run(carry, inputs)
+        return ys, carry
+    longest = min(max(CHUNK_BYTES // step_bytes, 16), LONGEST_CHUNK)
+    size = math.ceil(length / math.ceil(length / longest))
+    number = length // size
+    outputs = []
+    if number > 1:
+        chunks = jax.tree.map(
+            lambda x: x[: number * size].reshape(number, size, *x.shape[1:]), inputs
+        )
+        carry, ys = jax.lax.scan(jax.checkpoint(run, prevent_cse=False), carry, chunks)
+        outputs.append(ys.reshape(number * size, *ys.shape[2:]))
+        inputs = jax.tree.map(lambda x: x[number * size :], inputs)
+    if len(inputs[0][0]):
+        carry, ys = jax.checkpoint(run)(carry, inputs)
+        outputs.append(ys)
+    return jnp.concatenate(outputs), carry
+
+
+def _where(flags: Any, x: Any, y: Any) -> Any:
+    """x where the flags of its first axes are True, else y."""
+    return jnp.where(flags.reshape(*flags.shape, *[1] * (x.ndim - flags.ndim)), x, y)
+
+
+def _empty(start: Any, tensors: Any) -> Any:
+    return tensors if start is None else [_where(~start, x, 0.0) for x in tensors]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _states(product: Any, decays: Any, updates: Any, carry: Any, start: Any) -> Any:
+    """The carry after each step, for `(time, batch, ...)`."""
+    decay = [a[0] for a in decays]
+    before = product.apply(decay, _empty(None if start is None else start[0], carry))
+    # The carry joins the first update.
+    later = len(updates[0]) - 1
+    updates = [
+        u + jnp.pad(b[None], [(0, later), *[(0, 0)] * b.ndim])
+        for u, b in zip(updates, before, strict=True)
+    ]
+    return _prefixes(product, decays, updates, start)
+
+
+def _prefixes(
+    product: Any, decays: Any, updates: Any, start: Any, reverse: bool = False
+) -> Any:
+    def combine(earlier: Any, later: Any) -> Any:
+        decays, updates, starts = earlier
+        later_decays, later_updates, later_starts = later
+        # A product with zero would leave what is NaN.
+        decays, updates = _empty(later_starts, decays), _empty(later_starts, updates)
+        kept = product.apply(later_decays, updates)
+        if start is not None:
+            starts = starts | later_starts
+        return (
+            product.apply(later_decays, decays),
+            [k + u for k, u in zip(kept, later_updates, strict=True)],
+            starts,
+        )
+
+    with jax.default_matmul_precision("float32"):
+        return jax.lax.associative_scan(
+            combine, (decays, updates, start), reverse=reverse
+        )[1]
+
+
+def _states_forward(
+    product: Any, decays: Any, updates: Any, carry: Any, start: Any
+) -> Any:
+    states = _states(product, decays, updates, carry, start)
+    return states, (decays, carry, start, states)
+
+
+def _states_backward(product: Any, kept: Any, gradients: Any) -> Any:
+    """The same recurrence, backwards in time, of the gradients of the states."""
+    decays, carry, start, states = kept
+    # Nothing comes after the last step, whatever stands there.
+    following = [jnp.roll(a, -1, axis=0) for a in product.adjoint(decays)]
+    starts = None if start is None else jnp.roll(start, -1, axis=0)
+    d_updates = _prefixes(product, following, gradients, starts, reverse=True)
+    before = [
+        jnp.concatenate([c[None], s[:-1]]) for c, s in zip(carry, states, strict=True)
+    ]
+    before = _empty(start, before)
+    _, pull = jax.vjp(lambda decays: product.apply(decays, before), decays)
+    with jax.default_matmul_precision("float32"):
+        (d_decays,) = pull(d_updates)
+        d_carry = product.apply(
+            product.adjoint([a[0] for a in decays]), [d[0] for d in d_updates]
+        )
+    d_carry = _empty(None if start is None else start[0], d_carry)
+    return d_decays, d_updates, d_carry, None
+
+
+_states.defvjp(_states_forward, _states_backward)
 
 
 def _plain(x: Any, kernel: Any, stride: int) -> Any:

@@ -9,9 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_agalite.ops import _backend
 from keras_agalite.ops.gated_linear_attention import attention_inputs
-from keras_agalite.ops.starts import empty_at_start
+from keras_agalite.ops.linear_scan import linear_scan
 
 EPSILON = 1e-10
 
@@ -64,7 +63,7 @@ def galite_attention(
         s = (1 - g) * s + g * k
         y = C q / (s . q + 1e-10)
 
-    The loop contracts with the query as it goes: no state is kept per time step.
+    What is carried is read as it goes: see `linear_scan`.
 
     Args:
         query: Tensor of shape `(batch, time, heads, head_dim)`, not negative.
@@ -92,7 +91,7 @@ def galite_attention(
     """
     state = ops.convert_to_tensor(state)
     state_dtype = keras.backend.standardize_dtype(state.dtype)
-    inputs, state = attention_inputs(
+    inputs, state, start = attention_inputs(
         (query, key, value, beta, gamma, *expansions), state, start, mask
     )
     heads, head_dim = inputs[2].shape[2:]
@@ -102,20 +101,19 @@ def galite_attention(
         outer = x[..., :, None] * p[..., None, :]
         return ops.reshape(outer, (-1, heads, head_dim * eta))
 
-    def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-        c, s = carry
-        q, k, v, b, g, p_q, p_k, p_g, *keep = inputs
-        q, g = flat(q, p_q), flat(g, p_g)
+    def gates(inputs: Any) -> tuple[list[Any], list[Any]]:
+        _, k, v, b, g, _, p_k, p_g = inputs
+        g = flat(g, p_g)
         new_key = g * flat(k, p_k)
-        if keep:
-            c, s = empty_at_start(carry, keep[0])
-        c = (1.0 - b[..., :, None] * g[..., None, :]) * c
-        c = c + (b * v)[..., :, None] * new_key[..., None, :]
-        s = (1.0 - g) * s + new_key
-        read = ops.sum(c * q[..., None, :], axis=-1)
+        decays = [1.0 - b[..., :, None] * g[..., None, :], 1.0 - g]
+        return decays, [(b * v)[..., :, None] * new_key[..., None, :], new_key]
+
+    def read(carry: Any, inputs: Any) -> Any:
+        c, s = carry
+        q = flat(inputs[0], inputs[5])
         norm = ops.sum(s * q, axis=-1, keepdims=True)
-        return [c, s], read / (norm + EPSILON)
+        return ops.sum(c * q[..., None, :], axis=-1) / (norm + EPSILON)
 
     carry = unpack_galite_state(state, heads, head_dim, eta)
-    outputs, (c, s) = _backend.scan(step, carry, inputs)
+    outputs, (c, s) = linear_scan(gates, read, carry, inputs, start)
     return outputs, ops.cast(pack_galite_state(c, s), state_dtype)

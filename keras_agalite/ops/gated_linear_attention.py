@@ -21,8 +21,8 @@ from keras import ops
 
 from keras_agalite.ops import _backend
 from keras_agalite.ops.checks import check_inputs
+from keras_agalite.ops.linear_scan import linear_scan
 from keras_agalite.ops.precision import at_least_float32, largest_count
-from keras_agalite.ops.starts import empty_at_start
 
 EPSILON = 1e-5
 
@@ -88,7 +88,7 @@ def clock_modulus(r: int, dtype: str) -> int:
 
 def attention_inputs(
     tensors: Sequence[Any], state: Any, start: Any, mask: Any
-) -> tuple[list[Any], Any]:
+) -> tuple[list[Any], Any, Any]:
     """Brings what an attention reads, and its state, into float32 at least.
 
     Args:
@@ -100,8 +100,7 @@ def attention_inputs(
             anything, be it NaN.
 
     Returns:
-        The list of tensors, with a last one where there are starts: zero where the
-        memory is emptied, else one, `(batch, time)`; and the state.
+        The list of tensors, the state, and the starts that are not masked.
 
     Raises:
         ValueError: As `check_inputs` does.
@@ -114,11 +113,9 @@ def attention_inputs(
     if mask is not None:
         valid = ops.cast(mask, "bool")[:, :, None, None]
         inputs = [ops.where(valid, x, 0.0) for x in inputs]
-    if start is not None:
-        if mask is not None:
+        if start is not None:
             start = ops.logical_and(start, mask)
-        inputs.append(1.0 - ops.cast(start, dtype))
-    return inputs, ops.cast(state, dtype)
+    return inputs, ops.cast(state, dtype), start
 
 
 def agalite_attention(
@@ -144,7 +141,7 @@ def agalite_attention(
         s    = (1 - g) * s + g * k
         y    = sum_i vt_i (kt_i . q) / (2 r (s . q) + 1e-5)
 
-    The loop contracts with the query as it goes: no state is kept per time step.
+    What is carried is read as it goes: see `linear_scan`.
 
     Args:
         query: Tensor of shape `(batch, time, heads, head_dim)`, not negative.
@@ -173,7 +170,7 @@ def agalite_attention(
     """
     state = ops.convert_to_tensor(state)
     state_dtype = keras.backend.standardize_dtype(state.dtype)
-    inputs, state = attention_inputs(
+    inputs, state, start = attention_inputs(
         (query, key, value, beta, gamma, *expansions), state, start, mask
     )
     value, p_query = inputs[2], inputs[5]
@@ -197,31 +194,41 @@ def agalite_attention(
     table = np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)
     phases = ops.take(
         ops.convert_to_tensor(table, dtype),
-        ops.mod(count[:, None] + steps, cosines.shape[0]),
+        (count[:, None] + steps) % cosines.shape[0],
         axis=0,
     )
-    inputs.insert(8, phases)
+    inputs.append(phases)
     scale = 2.0 * r
 
-    def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-        keys, values = carry
-        q, k, v, b, g, p_q, p_k, p_g, phase, *keep = inputs
+    def gates(inputs: Any) -> tuple[list[Any], list[Any]]:
+        _, k, v, b, g, _, p_k, p_g, phase = inputs
         # Factors are multiplied while they are small, so that few large tensors are
         # made: one for the decay, one for what is written, one for what is read.
         written = phase[..., None, None] * ops.expand_dims(p_g * p_k, 1)
         written = written[..., None] * ops.expand_dims(ops.expand_dims(g * k, 1), 3)
-        if keep:
-            keys, values = empty_at_start(carry, keep[0])
         key_decay = 1.0 - p_g[..., None] * ops.expand_dims(g, 2)
-        keys = ops.expand_dims(key_decay, 1) * keys + written
         new_value = phase[:, :-1][..., None, None] * ops.expand_dims(b * v, 1)
-        values = ops.expand_dims(1.0 - b, 1) * values + new_value
-        asked = p_q[..., None] * ops.expand_dims(q, 2)
+        decays = [ops.expand_dims(decay, 1) for decay in (key_decay, 1.0 - b)]
+        return decays, [written, new_value]
+
+    def read(carry: Any, inputs: Any) -> Any:
+        keys, values = carry
+        asked = inputs[5][..., None] * ops.expand_dims(inputs[0], 2)
         read = ops.sum(keys * ops.expand_dims(asked, 1), axis=(3, 4))
         weighted = read[:, :-1] * ops.cast(weights, dtype)[:, None]
         y = ops.sum(values * weighted[..., None], axis=1)
-        return [keys, values], y / (scale * read[:, -1] + EPSILON)[..., None]
+        return y / (scale * read[:, -1] + EPSILON)[..., None]
 
-    outputs, (keys, values) = _backend.scan(step, [keys, values], inputs)
-    clock = ops.cast(ops.mod(count + total, clock_modulus(r, state_dtype)), dtype)
+    form = _backend.own_form("oscillating_attention")
+    if form is None or length == 1:
+        carry = [keys, values]
+        outputs, (keys, values) = linear_scan(gates, read, carry, inputs, start)
+    else:
+        if start is not None:
+            start = ops.cast(start, "bool")
+        folded = ops.convert_to_tensor(weights, dtype)
+        outputs, keys, values = form(
+            inputs, keys, values, start, folded, scale, EPSILON
+        )
+    clock = ops.cast((count + total) % clock_modulus(r, state_dtype), dtype)
     return outputs, ops.cast(pack_agalite_state(keys, values, clock), state_dtype)

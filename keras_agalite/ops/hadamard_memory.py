@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_agalite.ops.checks import check_inputs
-from keras_agalite.ops.episodes import memory_scan
+from keras_agalite.ops.linear_scan import linear_scan
 
 _TABLE = 4096
 
@@ -36,12 +36,10 @@ def hashed_rows(clock: Any, num_rows: int, *keys: int) -> Any:
     tables = np.frombuffer(numbers, "<u4").reshape(2, _TABLE) % num_rows
     low, high = (
         # A column: torch.export can follow a look-up in a matrix.
-        ops.take(ops.convert_to_tensor(table.astype("int32")[:, None]), place, axis=0)
-        for table, place in zip(
-            tables, (ops.mod(clock, _TABLE), clock // _TABLE), strict=True
-        )
+        ops.take(ops.convert_to_tensor(table[:, None], "int32"), place, axis=0)
+        for table, place in zip(tables, (clock % _TABLE, clock // _TABLE), strict=True)
     )
-    return ops.mod(low + high, num_rows)[..., 0]
+    return ((low + high) % num_rows)[..., 0]
 
 
 def hadamard_memory(
@@ -60,7 +58,7 @@ def hadamard_memory(
         M = M * (1 + tanh(theta calibration^T)) + value key^T
         y = M query
 
-    The loop contracts with the query as it goes: no state is kept per time step.
+    What is carried is read as it goes: see `linear_scan`.
 
     Args:
         query: Tensor of shape `(batch, time, size)`.
@@ -93,12 +91,14 @@ def hadamard_memory(
         theta=theta,
     )
 
-    def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-        (m,), (q, k, v, c, theta) = carry, inputs
-        m = m * (1.0 + ops.tanh(theta[:, :, None] * c[:, None, :]))
-        m = m + v[:, :, None] * k[:, None, :]
-        return [m], ops.sum(m * q[:, None, :], axis=-1)
+    def gates(inputs: Any) -> tuple[list[Any], list[Any]]:
+        _, k, v, c, theta = inputs
+        decay = 1.0 + ops.tanh(theta[:, :, None] * c[:, None, :])
+        return [decay], [v[:, :, None] * k[:, None, :]]
+
+    def read(carry: Any, inputs: Any) -> Any:
+        return ops.sum(carry[0] * inputs[0][:, None, :], axis=-1)
 
     inputs = [query, key, value, calibration, theta]
-    y, (state,) = memory_scan(step, [state], inputs, start, mask)
+    y, (state,) = linear_scan(gates, read, [state], inputs, start, mask)
     return y, state

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_agalite.ops import _backend
 from keras_agalite.ops.checks import check_inputs
+from keras_agalite.ops.linear_scan import linear_scan
 from keras_agalite.ops.precision import at_least_float32
-from keras_agalite.ops.starts import empty_at_start
 
 
 def linear_recurrence(
@@ -45,24 +44,25 @@ def linear_recurrence(
             f"update.shape={tuple(update.shape)}"
         )
     check_inputs(state, start, mask, decay=decay)
-    state_dtype = keras.backend.standardize_dtype(state.dtype)
     dtype = at_least_float32(update.dtype)
-    decay, update, state = (ops.cast(x, dtype) for x in (decay, update, state))
+    decay, update = (ops.cast(x, dtype) for x in (decay, update))
     if mask is not None:
         mask = ops.cast(mask, "bool")
         valid = ops.reshape(mask, (*ops.shape(mask), *[1] * (len(decay.shape) - 2)))
         decay, update = ops.where(valid, decay, 1.0), ops.where(valid, update, 0.0)
-    inputs = [decay, update]
-    if start is not None:
-        start = ops.cast(start, "bool")
-        first = start if mask is None else ops.logical_and(start, mask)
-        inputs.append(1.0 - ops.cast(first, dtype))
-
-    def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
-        decay, update, *keep = inputs
-        (state,) = empty_at_start(carry, keep[0]) if keep else carry
-        state = decay * state + update
-        return [state], state
-
-    states, (state,) = _backend.scan(step, [state], inputs)
-    return states, ops.cast(state, state_dtype)
+        if start is not None:
+            start = ops.logical_and(start, mask)
+    form = _backend.own_form("linear_recurrence")
+    if form is not None and decay.shape[1] != 1:
+        if start is not None:
+            start = ops.cast(start, "bool")
+        states, last = form(decay, update, ops.cast(state, dtype), start)
+        return states, ops.cast(last, state.dtype)
+    states, (state,) = linear_scan(
+        lambda inputs: ([inputs[0]], [inputs[1]]),
+        lambda carry, inputs: carry[0],
+        [state],
+        [decay, update],
+        start,
+    )
+    return states, state

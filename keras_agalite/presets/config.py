@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 import keras
 
+from keras_agalite.layers.checks import MAX_LAYERS, MAX_SIZE
 from keras_agalite.models.spaces import space_from_config, space_to_config
 
 FORMAT = 1
 MAX_CONFIG_BYTES = 2**20
-MAX_SIZE = 2**20
 # Those that keep the shape and need no argument.
 ACTIVATIONS = (
     "elu",
@@ -42,10 +42,13 @@ ACTIVATIONS = (
 DTYPES = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 # Arguments that are gymnasium spaces.
 SPACES = ("observation_space", "action_space")
+# Arguments that are described apart.
+PARTS = ("encoder", "memory")
 
 
 class Part(NamedTuple):
-    """An encoder, a memory or an action head, as a preset describes it.
+    """An encoder, a memory, an action head or a policy for recordings, as a preset
+    describes it.
 
     Attributes:
         cls: The class.
@@ -62,7 +65,8 @@ class Part(NamedTuple):
         """The description of a layer.
 
         Raises:
-            ValueError: If its class is not one of these.
+            ValueError: If its class is not one of these, or its configuration lacks an
+                argument of its constructor.
         """
         if type(layer) not in classes:
             names = ", ".join(map(class_name, classes))
@@ -70,8 +74,14 @@ class Part(NamedTuple):
                 f"Expected the {what} to be one of {names}, or of a class given to "
                 f"keras_agalite.register. Received: {type(layer).__name__}"
             )
-        config = layer.get_config()
-        arguments = {name: config[name] for name in argument_names(type(layer))}
+        config, required = layer.get_config(), argument_names(type(layer))
+        missing = [name for name in required if name not in config]
+        if missing:
+            raise ValueError(
+                f"Expected all arguments of {type(layer).__name__} in what its "
+                f"`get_config` returns. Received: none of {missing}"
+            )
+        arguments = {name: config[name] for name in required}
         return cls(type(layer), layer.dtype_policy.name, _with_spaces(arguments))
 
     @classmethod
@@ -186,33 +196,52 @@ def _is_size(value: Any) -> bool:
 
 
 SIZE = Form(f"sizes from 0 to {MAX_SIZE:,}", _is_size)
+_LAYERS = Form(
+    f"from 1 to {MAX_LAYERS:,} layers",
+    lambda value: type(value) is int and 1 <= value <= MAX_LAYERS,
+)
 # Keras would look up a class, by any module's name, for a dict.
 ACTIVATION = Form(
     f"one of {', '.join(ACTIVATIONS)}",
     lambda value: isinstance(value, str) and value in ACTIVATIONS,
 )
+FLAG = Form("true or false", lambda value: isinstance(value, bool))
 _SEED = Form(
     "a seed below 2**63", lambda value: type(value) is int and 0 <= value < 2**63
 )
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < float("inf")
+
+
 _FORMS: dict[Any, Form] = {
     str: ACTIVATION,
-    bool: Form("true or false", lambda value: isinstance(value, bool)),
-    float: Form(
-        "a finite number",
-        lambda value: type(value) in (int, float) and abs(value) < float("inf"),
+    bool: FLAG,
+    float: Form("a finite number", _is_finite),
+    float | None: Form(
+        "a finite number or null", lambda value: value is None or _is_finite(value)
     ),
     int: SIZE,
     Sequence[int]: Form(
-        f"a list of sizes from 0 to {MAX_SIZE:,}",
-        lambda value: isinstance(value, list) and all(map(_is_size, value)),
+        f"a list of at most {MAX_LAYERS:,} sizes from 0 to {MAX_SIZE:,}",
+        lambda value: (
+            isinstance(value, list)
+            and len(value) <= MAX_LAYERS
+            and all(map(_is_size, value))
+        ),
     ),
 }
-EXPECTED_TYPES = "bool, int, float, str (an activation), Literal or Sequence[int]"
+# Integers that are no plain sizes, by name.
+_INTEGERS = {"seed": _SEED, "num_layers": _LAYERS}
+EXPECTED_TYPES = (
+    "bool, int, float, float | None, str (an activation), Literal or Sequence[int]"
+)
 
 
 def _form(key: str, hint: Any) -> Form:
-    if key == "seed" and hint is int:
-        return _SEED
+    if hint is int and key in _INTEGERS:
+        return _INTEGERS[key]
     if hint in _FORMS:
         return _FORMS[hint]
     if get_origin(hint) is Literal:
@@ -239,7 +268,8 @@ def argument_forms(cls: type[Any]) -> dict[str, Form]:
 
 
 def argument_names(cls: type[Any]) -> list[str]:
-    """The named arguments of a constructor."""
+    """The named arguments of a constructor, but for parts that are described apart."""
     signature = inspect.signature(cls.__init__).parameters.values()
     skipped = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return [p.name for p in signature if p.name != "self" and p.kind not in skipped]
+    names = [p.name for p in signature if p.kind not in skipped]
+    return [name for name in names if name not in ("self", *PARTS)]

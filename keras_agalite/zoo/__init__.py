@@ -10,6 +10,9 @@ from keras_agalite.zoo.policies import memory_chain_policy as memory_chain_polic
 from keras_agalite.zoo.policies import memory_maze_policy as memory_maze_policy
 from keras_agalite.zoo.policies import minigrid_memory_policy as minigrid_memory_policy
 from keras_agalite.zoo.policies import mortar_mayhem_policy as mortar_mayhem_policy
+from keras_agalite.zoo.policies import (
+    mujoco_positions_policy as mujoco_positions_policy,
+)
 from keras_agalite.zoo.policies import mystery_path_policy as mystery_path_policy
 from keras_agalite.zoo.policies import popgym_policy as popgym_policy
 from keras_agalite.zoo.policies import (

@@ -330,6 +330,42 @@ def minigrid_memory_policy(
     return _policy(specs.minigrid_memory(size), memory, weights)
 
 
+def mujoco_positions_policy(
+    name: str = "Hopper-v5", memory: str = "agalite", weights: Weights = "auto"
+) -> MemoryPolicy:
+    """A policy for a robot of MuJoCo that sees its positions, not its velocities.
+
+    It normalises what it sees.
+
+    Args:
+        name: Gymnasium id of the robot: `"Ant-v5"`, `"HalfCheetah-v5"`,
+            `"Hopper-v5"`, `"Humanoid-v5"`, `"HumanoidStandup-v5"`,
+            `"InvertedPendulum-v5"`, `"Swimmer-v5"` or `"Walker2d-v5"`.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = mujoco_positions_policy("Walker2d-v5", weights=None)
+    >>> policy.action_space.shape
+    (6,)
+    """
+    _check("name", name, specs.ROBOTS)
+    return _policy(specs.mujoco_positions(name), memory, weights)
+
+
 class PolicyInfo(NamedTuple):
     """A line of `list_policies()`.
 

@@ -20,9 +20,10 @@ from keras_agalite.environments.catalog import (
 )
 from keras_agalite.environments.popgym import LEVELS, TASKS
 from keras_agalite.layers.catalog import memory_class
+from keras_agalite.layers.checks import MAX_SIZE
 from keras_agalite.models.catalog import encoder_class
 from keras_agalite.presets import Preset
-from keras_agalite.presets.config import MAX_SIZE, Part
+from keras_agalite.presets.config import Part
 
 MAZE_SIZES = tuple(MEMORY_MAZE_STEPS)
 VARIANTS = ("grid", "continuous")
@@ -49,6 +50,8 @@ class PolicySpec:
         environment_arguments: Its arguments.
         previous_action_reward: Whether the environment is wrapped in
             `PreviousActionReward`.
+        normalize_observations: Whether the policy brings the floats that it sees to
+            mean 0 and deviation 1.
         observation_space: What the policy sees, a wrapper's part included.
         action_space: What it chooses from.
         encoder: Short name of the encoder: `"mlp"`, `"grid"`, `"conv"`, `"resnet"`.
@@ -66,6 +69,7 @@ class PolicySpec:
     environment: str
     environment_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     previous_action_reward: bool = False
+    normalize_observations: bool = False
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
     encoder: str
@@ -158,6 +162,7 @@ class PolicySpec:
             self.action_space,
             self.head_units,
             self.head_activation,
+            normalize_observations=self.normalize_observations,
         )
 
 
@@ -168,8 +173,9 @@ _VECTOR: dict[str, Any] = {
 }
 _IMAGE: dict[str, Any] = {
     "encoder": "conv",
-    "encoder_arguments": {"units": 256},
-    "head_units": 256,
+    "encoder_arguments": {"units": 64},
+    "head_units": 64,
+    **_SMALL,
 }
 
 
@@ -219,13 +225,15 @@ def memory_maze(size: str) -> PolicySpec:
         environment=name,
         observation_space=_pixels(64, 64),
         action_space=spaces.Discrete(6),
+        encoder="conv",
+        encoder_arguments={"units": 256},
+        head_units=256,
         num_layers=2,
-        **_IMAGE,
     )
 
 
 def _memory_gym(task: str, variant: str) -> PolicySpec:
-    """Memory Gym's tasks look alike, and get the paper's policy for Mystery Path."""
+    """Memory Gym's tasks: a smaller network than the paper's for Mystery Path."""
     grid = variant == "grid"
     name = f"{task}_grid" if grid else task
     return PolicySpec(
@@ -265,7 +273,7 @@ def vizdoom_two_colors() -> PolicySpec:
 
 
 def craftax(variant: str) -> PolicySpec:
-    """Craftax with symbolic observations, and Craftax-Classic with them."""
+    """Craftax and Craftax-Classic, symbolic: a smaller memory than the paper's."""
     size, actions = (8268, 43) if variant == "symbolic" else (1345, 17)
     name = f"craftax_{variant}"
     return PolicySpec(
@@ -278,6 +286,7 @@ def craftax(variant: str) -> PolicySpec:
         head_units=128,
         head_activation="relu",
         eta=8,
+        **_SMALL,
     )
 
 
@@ -340,7 +349,7 @@ _POPGYM_ANSWERS = ("Battleship", "Concentration", "MineSweeper", "MultiarmedBand
 
 
 def popgym(task: str) -> PolicySpec:
-    """A task of POPGym, with half the paper's blocks."""
+    """A task of POPGym, with half the paper's blocks and widths."""
     level = next(level for level in LEVELS if task.endswith(level))
     name = task.removesuffix(level)
     observations, actions = _popgym_spaces()[name]
@@ -359,7 +368,40 @@ def popgym(task: str) -> PolicySpec:
         environment=f"popgym:{task}",
         observation_space=observation,
         action_space=action,
-        head_units=128,
+        head_units=64,
+        hidden_dim=64,
+        **_VECTOR,
+        **_SMALL,
+    )
+
+
+# Robot -> its positions, its actions and the bound of each.
+_ROBOTS = {
+    "Ant": (13, 8, 1.0),
+    "HalfCheetah": (8, 6, 1.0),
+    "Hopper": (5, 3, 1.0),
+    "Humanoid": (22, 17, 0.4),
+    "HumanoidStandup": (22, 17, 0.4),
+    "InvertedPendulum": (2, 1, 3.0),
+    "Swimmer": (3, 2, 1.0),
+    "Walker2d": (8, 6, 1.0),
+}
+ROBOTS = tuple(f"{robot}-v5" for robot in _ROBOTS)
+
+
+def mujoco_positions(name: str) -> PolicySpec:
+    """A robot without its velocities; half the paper's blocks and widths."""
+    robot = name.removesuffix("-v5")
+    positions, actions, bound = _ROBOTS[robot]
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", robot).lower()
+    return PolicySpec(
+        name=f"mujoco_positions_{words}",
+        environment=f"mujoco_positions:{name}",
+        normalize_observations=True,
+        observation_space=spaces.Box(-np.inf, np.inf, (positions,), np.float32),
+        action_space=spaces.Box(-bound, bound, (actions,), np.float32),
+        head_units=64,
+        hidden_dim=64,
         **_VECTOR,
         **_SMALL,
     )
@@ -378,6 +420,7 @@ def known_specs() -> dict[str, PolicySpec]:
         vizdoom_two_colors(),
         *map(craftax, CRAFTAX),
         *map(minigrid_memory, MINIGRID_SIZES),
+        *map(mujoco_positions, ROBOTS),
         *map(popgym, TASKS),
     )
     return {spec.name: spec for spec in specs}
@@ -388,7 +431,12 @@ _LENGTHS: dict[str, tuple[Callable[[int], PolicySpec], int]] = {
     "tmaze": (tmaze, 2),
     "memory_chain": (memory_chain, 1),
 }
-FORMS = ("tmaze_<corridor length>", "memory_chain_<memory length>", "popgym_<task>")
+FORMS = (
+    "tmaze_<corridor length>",
+    "memory_chain_<memory length>",
+    "mujoco_positions_<robot>",
+    "popgym_<task>",
+)
 
 
 def find_spec(name: str) -> PolicySpec:

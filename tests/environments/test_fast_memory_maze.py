@@ -511,6 +511,7 @@ def test_an_atlas_holds_all_halvings():
         {"size": "10x10"},
         {"num_layouts": 0},
         {"num_layouts": 2.0},
+        {"num_layouts": 10**7},
         {"seed": -1},
         {"samples": 3},
         {"texture_size": 100},

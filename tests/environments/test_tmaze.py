@@ -181,9 +181,11 @@ def test_rendering_shows_the_position_and_the_goal():
         {"corridor_length": 2.5},
         {"corridor_length": "10"},
         {"corridor_length": None},
+        {"corridor_length": 2**40},
         {"num_distractors": -1},
         {"num_distractors": 1.5},
         {"num_distractors": "6"},
+        {"num_distractors": 10**9},
     ],
     ids=str,
 )

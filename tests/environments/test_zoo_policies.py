@@ -7,6 +7,7 @@ from keras import tree
 
 from keras_agalite import zoo
 from keras_agalite.environments import catalog, registry
+from keras_agalite.zoo import specs
 
 CASES = {
     "tmaze_10": (zoo.tmaze_policy, {}),
@@ -22,6 +23,7 @@ CASES = {
         zoo.popgym_policy,
         {"task": "NoisyPositionOnlyPendulumEasy"},
     ),
+    "mujoco_positions:Hopper-v5": (zoo.mujoco_positions_policy, {}),
     "memory_maze_9x9": (zoo.memory_maze_policy, {}),
     "craftax_symbolic": (zoo.craftax_policy, {}),
     "craftax_classic": (zoo.craftax_policy, {"variant": "classic"}),
@@ -88,6 +90,14 @@ def test_a_policy_acts_in_its_environment(make, name, function, arguments, steps
 )
 def test_a_policy_acts_for_a_whole_episode(make, name, function, arguments, steps):
     assert play(make, name, function, arguments, steps) >= 1
+
+
+@pytest.mark.environments("mujoco")
+@pytest.mark.parametrize("name", specs.ROBOTS)
+def test_the_robots_have_the_spaces_of_the_zoo(make, name):
+    env, spec = make(f"mujoco_positions:{name}"), specs.mujoco_positions(name)
+    assert env.observation_space == spec.observation_space
+    assert env.action_space == spec.action_space
 
 
 def test_the_list_names_ids_that_gymnasium_knows():

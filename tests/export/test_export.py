@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 from keras import tree
 
-from keras_agalite import MemoryPolicy, ResNetEncoder
+from keras_agalite import RATE, MemoryPolicy, ResNetEncoder
 from keras_agalite.export import export_policy
 from keras_agalite.export.formats import FORMATS
 from keras_agalite.export.process import main as export_process
@@ -43,8 +43,15 @@ needs_python = pytest.mark.skipif(
 
 
 def image_policy():
+    """It also normalises the parts that are floats."""
     policy = make_policy(
-        "agalite", NESTED, ACTION_SPACES["box"], ResNetEncoder, units=4, filters=(4,)
+        "agalite",
+        NESTED,
+        ACTION_SPACES["box"],
+        ResNetEncoder,
+        normalize=True,
+        units=4,
+        filters=(4,),
     )
     randomise(policy, scale=0.3)
     return policy
@@ -54,7 +61,7 @@ def vector_policy():
     """Cells of all kinds but AGaLiTe's; GaLiTe's reads where its normaliser is zero."""
     cells = [
         *(
-            memory.cell_class(**TINY[name])
+            memory.cell_class(**{**TINY[name], "num_layers": 1})
             for name, memory in MEMORIES.items()
             if name != "agalite"
             and issubclass(getattr(memory, "cell_class", object), BlockCell)
@@ -96,6 +103,25 @@ def channels_first_policy():
     return policy
 
 
+def offline_policy():
+    """Memory tokens, a cache and returns to go; segments end on the way."""
+    policy = RATE(
+        MLPEncoder(VECTOR),
+        ACTION_SPACES["multi_discrete"],
+        segment_length=3,
+        num_layers=2,
+        hidden_dim=8,
+        num_heads=2,
+        head_dim=4,
+        intermediate_dim=6,
+        memory_tokens=2,
+        cache_length=5,
+        target_return=1.0,
+    )
+    randomise(policy, scale=0.3)
+    return policy
+
+
 def sample(policy, seed):
     """A random observation, in whose mask some actions are not legal."""
     observation = policy.sample_observation(2, seed)
@@ -106,36 +132,39 @@ def sample(policy, seed):
     return observation
 
 
-def check_acts_alike(policy, folder, tmp_path, python=sys.executable, steps=1000):
+def check_acts_alike(policy, folders, tmp_path, python=sys.executable, steps=1000):
+    """Runs each export on what the policy saw, and compares all that it gives."""
     step, random = Step(policy), np.random.default_rng(0)
     observations = [sample(policy, seed=t) for t in range(steps)]
     starts = random.random((steps, 2)) < 0.02
     starts[0] = True
-    expected = {
-        "logits": [],
-        "value": [],
-        **{f"next_{x.name}": [] for x in step.states},
-    }
+    expected = {}
     state = policy.initial_state(2)
     for observation, start in zip(observations, starts, strict=True):
         logits, value, state = policy.step(observation, state, start)
-        now = [keras.ops.convert_to_numpy(x) for x in tree.flatten(state)]
-        for rows, x in zip(expected.values(), [logits, value, *now], strict=True):
-            rows.append(x)
+        names = [f"next_{x.name}" for x in step.states]
+        now = dict(zip(names, tree.flatten(state), strict=True))
+        now |= (
+            {"logits": logits} if value is None else {"logits": logits, "value": value}
+        )
+        for name, x in now.items():
+            expected.setdefault(name, []).append(keras.ops.convert_to_numpy(x))
     leaves = zip(*(tree.flatten(x) for x in observations), strict=True)
     names = [x.name for x in step.observations]
     arrays = dict(zip(names, map(np.stack, leaves), strict=True))
     np.savez(tmp_path / "inputs.npz", start=starts, **arrays)
     files = [str(tmp_path / name) for name in ("inputs.npz", "outputs.npz")]
     script = str(Path(__file__).with_name("run_export.py"))
-    run_without_keras([python, script, str(folder), *files])
-    received = np.load(files[1])
-    for name, rows in expected.items():
-        np.testing.assert_allclose(received[name], rows, rtol=1e-4, atol=1e-4)
-    logits = received["logits"]
-    modes = np.stack([policy.actor.numpy_mode(x) for x in logits])
-    assert received["action"].dtype == modes.dtype
-    np.testing.assert_allclose(received["action"], modes, atol=1e-6)
+    for folder in folders:
+        run_without_keras([python, script, str(folder), *files])
+        received = np.load(files[1])
+        for name, rows in expected.items():
+            told = f"{name} of {folder.name}"
+            np.testing.assert_allclose(received[name], rows, 1e-4, 1e-4, err_msg=told)
+        logits = received["logits"]
+        modes = np.stack([policy.actor.numpy_mode(x) for x in logits])
+        assert received["action"].dtype == modes.dtype
+        np.testing.assert_allclose(received["action"], modes, atol=1e-6)
 
 
 def run_without_keras(command, cwd=None):
@@ -145,14 +174,22 @@ def run_without_keras(command, cwd=None):
 
 
 @pytest.mark.process
+@pytest.mark.skipif(not OWN, reason="JAX owns no format")
 @pytest.mark.parametrize(
-    "make", [image_policy, vector_policy, masked_policy, channels_first_policy]
+    "make",
+    [
+        vector_policy,
+        image_policy,
+        masked_policy,
+        channels_first_policy,
+        offline_policy,
+    ],
 )
-@pytest.mark.parametrize("format", OWN)
-def test_an_export_acts_like_its_policy_for_1000_steps(format, make, tmp_path):
-    policy = make()
-    write(policy, tmp_path / "export", format)
-    check_acts_alike(policy, tmp_path / "export", tmp_path)
+def test_an_export_acts_like_its_policy_for_1000_steps(make, tmp_path):
+    policy, folders = make(), [tmp_path / format for format in OWN]
+    for format, folder in zip(OWN, folders, strict=True):
+        write(policy, folder, format)
+    check_acts_alike(policy, folders, tmp_path)
 
 
 @pytest.mark.process
@@ -165,7 +202,7 @@ def test_another_backends_format_is_written_by_its_process(tmp_path):
 
     assert file == tmp_path / "new" / "export" / FORMATS[FOREIGN].file
     assert [x.name for x in file.parent.parent.iterdir()] == ["export"]
-    check_acts_alike(policy, file.parent, tmp_path, PYTHON)
+    check_acts_alike(policy, [file.parent], tmp_path, PYTHON)
 
 
 def test_what_the_file_beside_an_export_says(tmp_path):

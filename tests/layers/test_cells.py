@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_agalite.layers import MEMORIES
 from tests.helpers import compiled, to_numpy
 from tests.layers.memories import (
     BATCH,
@@ -133,10 +134,19 @@ def test_initial_state_has_the_dtype_of_the_cell(name):
 @pytest.mark.once
 @every_block_memory
 def test_an_argument_that_is_no_positive_integer_is_refused(name):
-    for argument, value in itertools.product(BLOCKS[name][-1], [0, 2.0, True]):
+    for argument, value in itertools.product(BLOCKS[name][-1], [0, 2.0, True, 2**21]):
         message = rf"`{argument}` must be .* Received: {argument}="
         with pytest.raises(ValueError, match=message):
             make_cell(name, **{argument: value})
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", MEMORIES)
+def test_a_million_layers_are_refused_before_the_first_is_made(name):
+    with pytest.raises(
+        ValueError, match=r"at most 1,024\. Received: num_layers=1000000"
+    ):
+        MEMORIES[name](num_layers=1_000_000)
 
 
 @every_block_memory

@@ -201,3 +201,12 @@ def test_recurrent_cells_begin_as_those_of_keras(name):
     np.testing.assert_array_equal(memory.get_weights()[2], stock.get_weights()[2])
     recurrent = memory.get_weights()[1]
     np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(5), atol=1e-6)
+
+
+@pytest.mark.once
+def test_a_weight_that_32_bits_cannot_count_is_refused_before_it_is_drawn():
+    for initializer in (LecunNormal(), Zeros()):
+        with pytest.raises(
+            ValueError, match=r"at most 2,147,483,647 .*shape=\(65536, 32768\)"
+        ):
+            initializer((2**16, 2**15))

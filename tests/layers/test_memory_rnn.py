@@ -265,8 +265,6 @@ def test_tensors_by_position_are_in_the_order_of_keras(name):
     ("name", "zero_output_for_mask", "return_sequences"),
     [
         ("agalite", True, True),
-        ("agalite", True, False),
-        ("agalite", False, True),
         ("agalite", False, False),
         ("galite", False, True),
         ("gtrxl", False, True),

@@ -63,6 +63,7 @@ def make_policy(
     action_space=ACTION_SPACES["discrete"],
     encoder=MLPEncoder,
     dtype=None,
+    normalize=False,
     **kwargs,
 ):
     return MemoryPolicy(
@@ -70,6 +71,7 @@ def make_policy(
         MEMORIES[memory](dtype=dtype),
         action_space,
         head_units=8,
+        normalize_observations=normalize,
     )
 
 
@@ -77,7 +79,9 @@ def randomise(model, seed=0, scale=0.5):
     """Gives every weight, biases included, random values."""
     random = np.random.default_rng(seed)
     for weight in model.weights:
-        weight.assign(random.normal(0.0, scale, weight.shape))
+        value = random.normal(0.0, scale, weight.shape)
+        never_negative = weight.name in ("count", "variance")  # of a normaliser
+        weight.assign(np.abs(value) if never_negative else value)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -312,3 +312,18 @@ def test_actions_begin_nearly_equally_likely():
     entropy = to_numpy(head.entropy(head(features)))
 
     assert entropy.min() > 0.999 * math.log(5)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("space", "units", "message"),
+    [
+        (spaces.Discrete(2), 0, "`units` must be .* Received: units=0"),
+        (spaces.Discrete(2), 2**21, "Received: units=2097152"),
+        (spaces.Discrete(10**7), 8, "more than 4,194,304 elements"),
+        (spaces.MultiDiscrete([10**7, 2]), 8, "more than 4,194,304 elements"),
+    ],
+)
+def test_heads_beyond_use_are_refused_before_they_are_built(space, units, message):
+    with pytest.raises(ValueError, match=message):
+        head_class(space)(space, units)

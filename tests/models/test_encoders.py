@@ -409,3 +409,21 @@ def test_floats_beside_an_image_of_bytes_are_features():
 def test_a_grid_of_categories_holds_no_floats():
     with pytest.raises(ValueError, match="a Box of uint8 of shape"):
         GridEncoder(spaces.Box(0.0, 10.0, (7, 7, 3), np.float32))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MLPEncoder(VECTOR, units=4), "a list of positive .* units=4"),
+        (lambda: MLPEncoder(VECTOR, units=(4, 0)), r"Received: units\[1\]=0"),
+        (lambda: MLPEncoder(VECTOR, units=(2**21,)), r"Received: units\[0\]=2097152"),
+        (lambda: MLPEncoder(VECTOR, units=[1] * 1025), "at most 1,024 .* 1,025"),
+        (lambda: ResNetEncoder(IMAGE, filters=(-1,)), r"Received: filters\[0\]=-1"),
+        (lambda: ResNetEncoder(IMAGE, units=0), "Received: units=0"),
+        (lambda: GridEncoder(IMAGE, (0.5, 1, 1)), r"Received: categories\[0\]=0.5"),
+    ],
+)
+def test_widths_beyond_use_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 from keras import tree
 
-from keras_agalite.layers import StableHadamardMemory
+from keras_agalite.layers import GTrXL, StableHadamardMemory
 from keras_agalite.models import (
     ConvEncoder,
     GridEncoder,
@@ -399,3 +399,13 @@ def test_another_dtype_replaces_that_of_every_part():
 def test_presets_lists_the_released_policies():
     assert MemoryPolicy.presets == released_presets()
     assert "tmaze_10" in OwnPolicy.presets
+
+
+@pytest.mark.once
+def test_a_policy_with_too_large_a_state_is_not_saved(tmp_path):
+    memory = GTrXL(1, hidden_dim=32, num_heads=1, head_dim=1, memory_length=2**20)
+    policy = MemoryPolicy(MLPEncoder(VECTOR), memory, spaces.Discrete(2), head_units=2)
+
+    with pytest.raises(ValueError, match=r"at most 16,777,216 .* Received: 33,5"):
+        policy.save_to_preset(tmp_path / "preset")
+    assert not (tmp_path / "preset").exists()

@@ -13,6 +13,7 @@ from keras_agalite import zoo
 from keras_agalite.layers import GRU, MEMORIES, ConfiguredMemory
 from keras_agalite.models import Encoder, MemoryPolicy, MLPEncoder, catalog
 from keras_agalite.models.action_heads import DiscreteHead
+from keras_agalite.presets import Preset
 from tests.models.conftest import ACTION_SPACES, VECTOR, make_policy, randomise
 from training.learning.policy import make_policy as make_recipe_policy
 from training.recipe import load_recipe
@@ -139,6 +140,26 @@ def test_parts_of_ones_own_survive(tmp_path):
     assert config["memory"]["class"] == "tests>Echo"
 
 
+@pytest.mark.once
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, r"all arguments of Echo .* none of \['hidden_dim'\]"),
+        ({"hidden_dim": np.int64(4)}, "that JSON can hold. Received: .*int64"),
+    ],
+    ids=["missing", "no JSON"],
+)
+def test_a_part_whose_config_no_preset_can_hold_is_refused(
+    monkeypatch, config, message
+):
+    policy = MemoryPolicy(MLPEncoder(VECTOR), Echo(4), ACTION_SPACES["discrete"])
+    monkeypatch.setattr(Echo, "get_config", lambda self: config)
+
+    with pytest.raises(ValueError, match=message):
+        Preset.of(policy)
+
+
 @pytest.mark.usefixtures("registered")
 def test_an_argument_of_ones_own_is_checked(tmp_path):
     make_own().save_to_preset(tmp_path)
@@ -214,6 +235,14 @@ def test_what_else_is_refused():
         pass
 
     @keras.saving.register_keras_serializable(package="tests")
+    class Shouting(MLPEncoder):
+        short_name = "My Encoder"
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class Anonymous(Encoder):
+        pass
+
+    @keras.saving.register_keras_serializable(package="tests")
     class Untyped(Scaled):
         short_name = "untyped"
 
@@ -226,7 +255,9 @@ def test_what_else_is_refused():
 
     for cls, message in (
         (Taken, "Received: Taken"),
-        (Nameless, r"Received: Nameless\.short_name=None"),
+        (Nameless, r"short_name='mlp', where 'mlp' is"),
+        (Shouting, r"lower-case.*Received: Shouting\.short_name='My Encoder'"),
+        (Anonymous, "Expected an encoder with a `short_name`. Received: Anonymous"),
         (Untyped, "Untyped: Expected .* Received: begin: None"),
         (Abstract, "defines `count_features`, `count_weights`"),
         (keras.layers.Dense, "a subclass of MemoryRNN, Encoder or ActionHead"),

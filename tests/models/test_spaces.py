@@ -3,33 +3,18 @@ import json
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import given
 
 from keras_agalite.models import MLPEncoder
 from keras_agalite.models.spaces import space_from_config, space_to_config
-from tests.models.conftest import ACTION_SPACES, NESTED, OBSERVATION_SPACES
+from tests.models.conftest import NESTED
+from tests.models.strategies import SPACES, few_examples
 
 pytestmark = pytest.mark.once
 
-SPACES = {
-    **OBSERVATION_SPACES,
-    **ACTION_SPACES,
-    "multi_binary_of_an_int": spaces.MultiBinary(4),
-    "infinite_bounds": spaces.Box(-np.inf, np.inf, (2,), np.float64),
-    "largest_floats": spaces.Box(
-        np.finfo(np.float32).min, np.finfo(np.float32).max, (2,), np.float32
-    ),
-    "a_bound_an_element": spaces.Box(
-        np.array([[-1.0, -np.inf], [0.1, 2.0]], np.float32),
-        np.array([[1.0, 3.0], [np.inf, 2.5]], np.float32),
-    ),
-    "bools": spaces.Box(0, 1, (3,), np.bool_),
-    "scalar": spaces.Box(-1.0, 1.0, (), np.float32),
-    "small_categories": spaces.MultiDiscrete([2, 3], np.int32, start=[0, 1]),
-    "tuple_in_a_dict": spaces.Dict({"a": spaces.Tuple([spaces.Discrete(2)])}),
-}
 
-
-@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+@few_examples
+@given(SPACES)
 def test_a_space_survives_json(space):
     text = json.dumps(space_to_config(space), allow_nan=False)
 
@@ -67,6 +52,8 @@ def test_other_spaces_are_refused(space):
         (spaces.MultiDiscrete([]), "no element"),
         (spaces.Box(0, 9, (2,), np.uint64), "use uint32, int64 or float32"),
         (spaces.Dict({"action_mask": spaces.MultiBinary(3)}), "more than its `action"),
+        (spaces.Discrete(10**9), "more than 4,194,304 elements"),
+        (spaces.Discrete(3, start=2**40), "its start is no number of 32 bits"),
     ],
     ids=str,
 )

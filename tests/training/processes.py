@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 
+import keras_agalite
 from training.recipe import Recipe
 
 SMALL = Recipe(
@@ -35,6 +36,15 @@ SMALL = Recipe(
 )
 
 
+# All that a run measures of itself: kept in its checkpoints, and repeated.
+MEASURED = {
+    "normalize_observations": True,
+    "scale_rewards": True,
+    "validation_interval": 160,
+    "validation_episodes": 4,
+}
+
+
 def curve_steps(run):
     lines = (run / "curve.jsonl").read_text().splitlines()
     return [json.loads(line)["step"] for line in lines]
@@ -46,6 +56,28 @@ def curve_rows(run):
         {k: v for k, v in row.items() if not k.endswith("steps_per_second")}
         for row in run.curve.rows
     ]
+
+
+def check_the_choice(run, run_dir):
+    """The run's preset is the policy of its best validation; the last lies beside."""
+    rows = [row for row in run.curve.rows if "validation_mean_return" in row]
+    keys = ("validation_success_rate", "validation_mean_return")
+    scores = [tuple(row[key] for key in keys if key in row) for row in rows]
+    best = max(range(len(rows)), key=lambda i: (scores[i], i))
+    assert run.validation.best.step == rows[best]["step"]
+    last = run.policy.get_weights()
+    result = run.finish()
+    assert result["validation"]["step"] == rows[best]["step"]
+    assert_same_weights(weights_of(run_dir / "preset_last"), last)
+    chosen = weights_of(run_dir / "preset")
+    assert_same_weights(chosen, run.validation.best.weights)
+    is_last = rows[best]["step"] == run.step
+    assert is_last == all((a == b).all() for a, b in zip(chosen, last, strict=True))
+    return [row["step"] for row in rows]
+
+
+def weights_of(preset):
+    return keras_agalite.MemoryPolicy.from_preset(preset).get_weights()
 
 
 def assert_same_weights(a, b):
@@ -72,7 +104,9 @@ def log_of(run_dir):
 def checkpointed_weights(run_dir):
     newest = sorted((run_dir / "checkpoints").glob("*.npz"))[-1]
     with np.load(newest) as arrays:
-        return newest.name, [arrays[k] for k in arrays.files if "weights" in k]
+        kept = ("weights", "statistics")
+        names = [k for k in arrays.files if any(part in k for part in kept)]
+        return newest.name, [arrays[k] for k in names]
 
 
 def run_killed_at_random(tmp_path, recipe, kills):

@@ -1,9 +1,13 @@
 """What would end a run late is found before its first step, on both engines."""
 
+import contextlib
 import dataclasses
 import fcntl
 import importlib
+import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -55,6 +59,10 @@ def train(tmp_path):
             "Received: activation='exponential'",
         ),
         ({"memory_arguments": {"hidden_dim": 2**70}}, "Received: hidden_dim=1180"),
+        (
+            {"memory": "gru", "memory_arguments": {"num_layers": 1_000_000}},
+            "at most 1,024. Received: num_layers=1000000",
+        ),
         ({"memory_arguments": {"hidden_dim": -1}}, "`hidden_dim` must be a positive"),
         (
             {"memory_arguments": {"hidden_dim": 8, "dtype": "bfloat16"}},
@@ -281,6 +289,54 @@ def test_a_sweep_that_is_ended_leaves_no_training_behind(number, tmp_path):
     assert not (tmp_path / "sweep" / "seed_1").exists()
 
 
+IN_A_TERMINAL = """
+import os, sys
+os.setsid()
+terminal = os.open(sys.argv[1], os.O_RDWR)  # which becomes the session's own
+for number in range(3):
+    os.dup2(terminal, number)
+from training.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.process
+def test_a_run_whose_terminal_is_closed_saves_and_stops(tmp_path):
+    file, run = tmp_path / "small.toml", tmp_path / "run"
+    file.write_text(dataclasses.replace(SMALL, total_steps=2**40).to_toml())
+    terminal, child = pty.openpty()
+    train = ["train", str(file), "--run-dir", str(run)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, os.ttyname(child), *train]
+    )
+    try:
+        while not lines_of(run):
+            assert process.poll() is None
+            if select.select([terminal], [], [], 0.05)[0]:  # else it would be full
+                os.read(terminal, 1000)
+        os.close(terminal)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    finally:
+        os.close(child)
+        process.kill()
+        process.wait()
+    last = processes.checkpointed_weights(run)[0]
+    assert int(last[5:-4]) == processes.curve_steps(run)[-1]
+
+
+@pytest.mark.process
+def test_a_run_whose_output_nobody_reads_goes_on(tmp_path):
+    file, run = tmp_path / "small.toml", tmp_path / "run"
+    file.write_text(dataclasses.replace(SMALL, total_steps=4000).to_toml())
+    command = [sys.executable, "-m", "training", "train", str(file)]
+    with subprocess.Popen(
+        [*command, "--run-dir", str(run)], stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        process.wait()
+    assert (run / "evaluation.json").exists()
+
+
 @pytest.mark.once
 def test_a_signal_that_comes_twice_is_one():
     """A batch system sends it to a sweep and its run, and the sweep passes it on."""
@@ -302,16 +358,36 @@ def test_nohup_is_respected():
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="a setting of JAX")
-def test_64_bits_change_nothing(train, tmp_path):
-    import jax
+@contextlib.contextmanager
+def default_dtype(floatx):
+    """Keras's settings, as `~/.keras/keras.json` gives them; 64 bits in JAX as well."""
+    with contextlib.ExitStack() as stack:
+        if keras.backend.backend() == "jax":
+            import jax
 
-    arguments = {"environment": "tmaze_4", "memory": "memoryless"}
-    assert train(run="32", **arguments) == 0
-    with jax.enable_x64(True):
-        assert train(run="64", **arguments) == 0
-    (name, expected), (_, weights) = (
-        processes.checkpointed_weights(tmp_path / run) for run in ("32", "64")
+            stack.enter_context(jax.enable_x64(floatx == "float64"))
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(floatx)
+        try:
+            yield
+            assert keras.config.floatx() == keras.config.dtype_policy().name == floatx
+        finally:
+            keras.config.set_floatx("float32")
+            keras.config.set_dtype_policy("float32")
+
+
+def test_the_default_dtype_changes_nothing(train, tmp_path):
+    environment = "tmaze_4" if SMALL.engine == "jax" else SMALL.environment
+    dtypes = ("float32", "float64", "bfloat16")
+    for floatx in dtypes:
+        with default_dtype(floatx):
+            run = {"run": floatx, "environment": environment, "memory": "memoryless"}
+            assert train(**run) == 0
+    (name, expected), *others = (
+        processes.checkpointed_weights(tmp_path / floatx) for floatx in dtypes
     )
-    assert name == "step_000000000160.npz"
-    processes.assert_same_weights(weights, expected)
+    assert name == f"step_{SMALL.total_steps:012}.npz"
+    files = [tmp_path / floatx / "evaluation.json" for floatx in dtypes]
+    assert len({json.loads(file.read_text())["mean_return"] for file in files}) == 1
+    for _, weights in others:
+        processes.assert_same_weights(weights, expected)

@@ -12,7 +12,9 @@ import keras_agalite
 from keras_agalite.environments import tmaze
 from tests.training import processes
 from tests.training.processes import (
+    MEASURED,
     assert_same_weights,
+    check_the_choice,
     checkpointed_weights,
     curve_rows,
     curve_steps,
@@ -43,6 +45,9 @@ FED = dataclasses.replace(
     environment="CartPole-v1",
     environment_arguments={"max_episode_steps": 7},
 )
+
+MEASURED_SMALL = dataclasses.replace(SMALL, **MEASURED)
+MEASURED_FED = dataclasses.replace(FED, **MEASURED)
 
 
 @pytest.fixture
@@ -97,6 +102,21 @@ def test_a_run_writes_what_the_docs_say_and_is_continued(recipe_file, tmp_path, 
     other = dataclasses.replace(SMALL, initial_preset=preset, head_units=9)
     with pytest.raises(ValueError, match="must hold the policy that the recipe"):
         Run(other, tmp_path / "third")
+
+
+def test_staggered_episodes_begin_in_the_middle_of_their_time(tmp_path):
+    one = Run(SMALL, tmp_path / "one").state[1][0]
+    run = Run(dataclasses.replace(SMALL, stagger_episodes=True), tmp_path / "two")
+    two = run.state[1][0]
+    elapsed, limit = np.asarray(two.elapsed), run.env.max_episode_steps
+    assert len(set(elapsed.tolist())) > 1
+    assert (elapsed >= 0).all()
+    assert (elapsed < limit).all()
+    assert_same_weights(
+        *(jax.tree.leaves(x._replace(elapsed=x.total)) for x in (one, two))
+    )
+    with pytest.raises(ValueError, match="environment='CartPole-v1', stagger"):
+        Run(dataclasses.replace(FED, stagger_episodes=True), tmp_path / "three")
 
 
 def test_collected_sequences_say_what_happened(tmp_path):
@@ -210,7 +230,9 @@ def test_the_policy_sees_its_previous_action_and_reward(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "recipe", [SMALL, ASKED, FED], ids=["functional", "taught", "gymnasium"]
+    "recipe",
+    [MEASURED_SMALL, ASKED, MEASURED_FED],
+    ids=["functional", "taught", "gymnasium"],
 )
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
     whole = Run(recipe, tmp_path / "whole")
@@ -236,7 +258,51 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
     resumed.train()
     assert resumed.step == 800
     assert_same_weights(final_weights(whole), final_weights(resumed))
+    statistics = [jax.tree.leaves(run.state[0].statistics) for run in (whole, resumed)]
+    assert_same_weights(*statistics)
     assert curve_rows(whole) == curve_rows(resumed)
+    if recipe.validation_interval:
+        resumed.update_policy()
+        steps = check_the_choice(resumed, tmp_path / "stopped")
+        assert steps == [160, 320, 480, 640, 800]
+
+
+@pytest.mark.parametrize(
+    "recipe", [MEASURED_SMALL, MEASURED_FED], ids=["functional", "gymnasium"]
+)
+def test_what_was_collected_is_counted_in(recipe, tmp_path):
+    """Observations and discounted returns, against plain NumPy."""
+    run = Run(recipe, tmp_path)
+    x = jax.tree.map(np.asarray, collected(run))
+    batch, statistics = jax.jit(run.ppo.begin)(run.state[0].statistics, x)
+
+    assert not x.valid.all()
+    count, mean, variance = statistics["observations"]
+    rows = x.observation[x.valid]
+    assert count == x.valid.sum()
+    np.testing.assert_allclose(mean, rows.mean(0), 1e-4, 1e-5)
+    np.testing.assert_allclose(variance, rows.var(0), 1e-4, 1e-5)
+    total, totals = np.zeros(len(x.reward)), []
+    for t in range(x.reward.shape[1]):
+        total = recipe.discount * np.where(x.start[:, t], 0, total) + x.reward[:, t]
+        totals += total[x.valid[:, t]].tolist()
+    scale = statistics["rewards"]
+    np.testing.assert_allclose(scale.returns, total, 1e-4)
+    np.testing.assert_allclose(scale.moments.variance, [np.var(totals)], 1e-4)
+    plain = run.ppo.prepare(x._replace(reward=x.reward / np.std(totals)))
+    np.testing.assert_allclose(batch.advantage, plain.advantage, 1e-4, 1e-5)
+
+    # From then on the policy acts with them, and so does its preset.
+    learner = run.state[0]._replace(statistics=statistics)
+    with run.ppo.with_weights(learner.all_weights):
+        normalized = run.policy.normalizer(rows)
+    varies = rows.std(0) > 0
+    expected = (rows - rows.mean(0))[:, varies] / rows.std(0)[varies]
+    np.testing.assert_allclose(normalized[:, varies], expected, 1e-3, 1e-4)
+    run.state = (learner, *run.state[1:])
+    run.update_policy()
+    weights = run.policy.normalizer.get_weights()
+    assert_same_weights(weights, statistics["observations"])
 
 
 def test_another_seed_is_another_run(tmp_path):
@@ -263,7 +329,10 @@ def test_a_run_killed_many_times_ends_with_the_same_weights(tmp_path):
 
 @pytest.mark.process
 def test_eight_devices_end_with_the_weights_of_one(tmp_path):
-    recipe = dataclasses.replace(SMALL, num_environments=16, total_steps=1600)
+    measured = {**MEASURED, "validation_interval": 0}
+    recipe = dataclasses.replace(
+        SMALL, num_environments=16, total_steps=1600, **measured
+    )
     file = tmp_path / "recipe.toml"
     file.write_text(recipe.to_toml())
     flag = "--xla_force_host_platform_device_count=8"

@@ -88,6 +88,7 @@ def test_overrides_are_toml_or_text(recipe_file):
         ("entropy_coefficient=nan", "`entropy_coefficient` must be finite"),
         ("discount=nan", "`discount` must be finite"),
         (f"discount=1{400 * '0'}", "`discount` must be of type float"),
+        ("stagger_episodes=true", "`stagger_episodes` must be false where `engine`"),
         ("worker_timeout=0", "`worker_timeout` must be greater than 0"),
         ("worker_timeout=nan", "`worker_timeout` must be greater than 0"),
         ("policy=7", "`policy` must be of type str"),

@@ -15,14 +15,12 @@ ZOO = Path("zoo/tmaze_10")
 SUCCESSES = ([1, 1, 1, 1], [0, 0, 0, 1], [0, 1, 1, 1])
 
 
-@pytest.fixture
-def sweep(tmp_path):
-    for seed, successes in enumerate(SUCCESSES):
-        run = tmp_path / "sweep" / f"seed_{seed}"
+def make_sweep(folder, successes_of_seeds, **keys):
+    for seed, successes in enumerate(successes_of_seeds):
+        run = folder / f"seed_{seed}"
         shutil.copytree(ZOO, run / "preset")
-        recipe = load_recipe(ZOO / "recipe.toml", [f"seed={seed}"])
-        for folder in (run, run / "preset"):
-            (folder / "recipe.toml").write_text(recipe.to_toml())
+        changed = [f"{key}={value}" for key, value in {**keys, "seed": seed}.items()]
+        recipe = load_recipe(ZOO / "recipe.toml", changed)
         released = json.loads((ZOO / "evaluation.json").read_text())
         evaluation = {
             **released,
@@ -32,9 +30,15 @@ def sweep(tmp_path):
             "mean_return": float(sum(successes)),
             "trained_steps": 1000 * (seed + 1),
         }
-        for folder in (run, run / "preset"):
-            (folder / "evaluation.json").write_text(json.dumps(evaluation))
-    return tmp_path / "sweep"
+        for part in (run, run / "preset"):
+            (part / "recipe.toml").write_text(recipe.to_toml())
+            (part / "evaluation.json").write_text(json.dumps(evaluation))
+    return folder
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return make_sweep(tmp_path / "sweep", SUCCESSES)
 
 
 def test_the_median_seed_is_released_and_all_are_told(sweep, tmp_path):
@@ -75,3 +79,63 @@ def test_an_unfinished_run_is_not_released(sweep, tmp_path, capsys):
 
     assert "seed_1, without model.weights.h5" in capsys.readouterr().err
     assert not (tmp_path / "zoo").exists()
+
+
+def validated(sweep, seed, success_rate):
+    file = sweep / f"seed_{seed}" / "evaluation.json"
+    chosen = {
+        "step": 500, "success_rate": success_rate, "mean_return": 1.0,
+        "actions": "sampled", "episodes": 50, "seed": 2_000_000, "interval": 250,
+    }  # fmt: skip
+    evaluation = json.loads(file.read_text()) | {"validation": chosen}
+    file.write_text(json.dumps(evaluation))
+    return evaluation
+
+
+def test_the_validation_chooses_the_seed(sweep, tmp_path):
+    folder = tmp_path / "zoo" / "tmaze_10"
+    for seed, rate in enumerate((0.5, 0.6, 0.7)):
+        validated(sweep, seed, rate)
+
+    assert main(["release", str(sweep), str(folder)]) == 0
+
+    assert load_recipe(folder / "recipe.toml").seed == 1
+    card = (folder / "README.md").read_text()
+    assert "The weights are those of step 500." in card
+    assert "sampled actions, were the best in 50 episodes (seeds from 2000000" in card
+    assert "every 250 steps: success rate 0.600." in card
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_a_policy_is_released_if_it_is_above_its_baselines(tmp_path, better, capsys):
+    folder = tmp_path / "zoo" / "tmaze_10"
+    few = {"evaluation_episodes": 4}
+    scores = [[1, 1, 1, 1]] * 2 if better else [[1, 1, 0, 1], [1, 0, 1, 1]]
+    mine = make_sweep(tmp_path / "mine", scores, **few)
+    other = make_sweep(
+        tmp_path / "other", [[0, 0, 1, 0], [1, 1, 1, 0]], memory="memoryless", **few
+    )
+
+    arguments = ["release", str(mine), str(folder), "--memoryless"]
+    assert main([*arguments, str(mine)]) == 2
+    assert "with memory=agalite" in capsys.readouterr().err
+    assert not folder.exists()
+    assert main([*arguments, str(other)]) == 0
+
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    memoryless = evaluation["baselines"]["memoryless"]
+    assert memoryless["success_rate"] == 0.5
+    low, high = memoryless["intervals"]["success_rate"]
+    assert low < 0.5 < high < 1.0
+    random = evaluation["baselines"]["random"]
+    assert random["episodes"] == 4
+    assert random["seed"] == evaluation["seed"]
+    assert (folder / "model.weights.h5").is_file() == better
+    assert (folder / "config.json").is_file() == better
+    card, page = ((x / "README.md").read_text() for x in (folder, folder.parent))
+    first = card.splitlines()[2]
+    assert ("No weights are released" in first) != better
+    assert ("no weights are released" in page) != better
+    assert ("training evaluate tmaze_10" in card) == better
+    assert f"| the same recipe without a memory | 0.500 | {low:.3f} to" in card
+    assert "--seeds 2 --set memory=memoryless --run-dir runs/tmaze_10_memor" in card

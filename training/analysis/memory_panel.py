@@ -54,8 +54,9 @@ def play(policy: MemoryPolicy, recipe: Recipe, seed: int) -> Episode:
     env.close()
     # The last observation is one that the policy did not see.
     sequence = tree.map_structure(lambda *x: np.concatenate(x), *observations[:-1])
-    features = policy.encoder(tree.map_structure(ops.convert_to_tensor, sequence))
-    readout, *_ = tree.flatten(policy.memory(features[None]))
+    readout, _ = policy.remember(
+        tree.map_structure(lambda x: ops.convert_to_tensor(x[None]), sequence)
+    )
     return Episode(
         frames if isinstance(frames[0], np.ndarray) else [],
         np.array(norms[1:]),

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ EPISODES = 2  # in the gallery, of each group
 CURVES = {
     "success_rate": "success rate",
     "mean_return": "mean return",
+    "validation_success_rate": "success rate of the validation",
+    "validation_mean_return": "mean return of the validation",
     "entropy": "entropy",
     "explained_variance": "explained variance",
 }
@@ -59,6 +62,7 @@ def write_report(runs: list[FinishedRun], by: str, file: Path) -> None:
         _image(_png(lambda out: draw_curves(groups, out)), "Learning curves"),
         "<p>Means over training seeds of the episodes that ended in the last five "
         "iterations; the bands are 95% bootstrap intervals over the seeds.</p>",
+        _chosen(groups),
         "<h2>Episodes</h2>",
         "<p>Played by the first seed of each group with its most likely actions. "
         "Beside each: the Euclidean norm of every state tensor of the memory, and "
@@ -146,6 +150,27 @@ def _scores(comparison: dict[str, Any]) -> str:
         f"{comparison['score'].replace('_', ' ')} over training seeds, with stratified "
         f"bootstrap intervals.</p><table><tr>{head}</tr>{''.join(cells)}</table>"
         f"<ul>{lines}</ul>" + _image(_png(lambda out: plot(comparison, out)), "Scores")
+    )
+
+
+def _chosen(groups: dict[str, list[FinishedRun]]) -> str:
+    """Which policy of each run was chosen, where one was."""
+    lines = []
+    for name, runs in groups.items():
+        for run in runs:
+            evaluation = json.loads((run.folder / "evaluation.json").read_text())
+            if chosen := evaluation.get("validation"):
+                lines.append(
+                    f"<li>{html.escape(name)}, seed {run.recipe.seed}: the policy of "
+                    f"step {chosen['step']:,} of {evaluation['trained_steps']:,}, "
+                    f"{chosen['actions']} actions, with a mean return of "
+                    f"{chosen['mean_return']:.3g} in the validation</li>"
+                )
+    if not lines:
+        return ""
+    return (
+        "<p>Chosen by episodes that no score is measured with:</p>"
+        f"<ul>{''.join(lines)}</ul>"
     )
 
 

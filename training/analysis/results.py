@@ -35,29 +35,31 @@ class FinishedRun:
     def environment_id(self) -> str:
         return resolve(self.recipe.environment)[0]
 
-    def evaluation(self, actions: str) -> dict[str, Any]:
+    def evaluation(self, actions: str | None = None) -> dict[str, Any]:
         """The evaluation with `actions`: "greedy", "sampled" or "random".
+
+        None means those that the run was evaluated with.
 
         What training has not measured is measured now, and kept in the run's folder
         until the run is continued.
         """
-        greedy = json.loads((self.folder / "evaluation.json").read_text())
-        if actions == "greedy":
-            return greedy
+        trained = json.loads((self.folder / "evaluation.json").read_text())
+        if actions in (None, trained.get("actions", "greedy")):
+            return trained
         file, steps = self.folder / f"evaluation_{actions}.json", "trained_steps"
         if file.is_file():
             kept = json.loads(file.read_text())
             same = (steps, "episodes", "seed")
-            if all(kept.get(key) == greedy.get(key) for key in same):
+            if all(kept.get(key) == trained.get(key) for key in same):
                 return kept
-        result = {**self._measure(actions), steps: greedy.get(steps)}
+        result = {**self._measure(actions), steps: trained.get(steps)}
         write_text(file, json.dumps(result, indent=2) + "\n")
         return result
 
     def policy(self) -> Any:
-        from keras_agalite import MemoryPolicy
+        from keras_agalite.models import Policy
 
-        return MemoryPolicy.from_preset(self.folder / "preset")
+        return Policy.from_preset(self.folder / "preset")
 
     def _measure(self, actions: str) -> dict[str, Any]:
         from training.evaluation.evaluate import evaluate_recipe
@@ -70,7 +72,7 @@ def finished_runs(folders: list[Path]) -> list[FinishedRun]:
     """The runs of folders, each of which is a run or a sweep.
 
     Raises:
-        ValueError: If one of them is not finished.
+        ValueError: If one of them is not finished, or has no environment.
     """
     runs = [run for folder in folders for run in runs_of(folder)]
     for run in runs:
@@ -81,7 +83,14 @@ def finished_runs(folders: list[Path]) -> list[FinishedRun]:
                 "Expected finished runs, or sweeps of them. Received: "
                 f"{run}, without {', '.join(missing)}"
             )
-    return [FinishedRun(run, load_recipe(run / "recipe.toml")) for run in runs]
+    found = [FinishedRun(run, load_recipe(run / "recipe.toml")) for run in runs]
+    for run in found:
+        if not run.recipe.environment:
+            raise ValueError(
+                "Expected runs that were evaluated. Received: "
+                f"{run.folder}, whose recipe has no environment"
+            )
+    return found
 
 
 def grouped(runs: list[FinishedRun], key: str) -> dict[str, list[FinishedRun]]:

@@ -5,6 +5,8 @@ the step. Checkpoints of a run in functional worlds hold them as they are; gymna
 environments are reset at every checkpoint, as in the engine tf_agents.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -45,8 +47,11 @@ class Run(run.Run):
     """
 
     @classmethod
-    def settings(cls) -> Any:
-        return jax.enable_x64(False)  # JAX_ENABLE_X64 would change noise and losses
+    @contextlib.contextmanager
+    def settings(cls) -> Iterator[None]:
+        # JAX_ENABLE_X64 would change noise and losses.
+        with super().settings(), jax.enable_x64(False):
+            yield
 
     def spaces(self) -> Any:
         recipe = self.recipe
@@ -67,6 +72,12 @@ class Run(run.Run):
                 '`vectorization_mode` must be "sync" where environments are compiled '
                 f"with the learner. Received: environment={recipe.environment!r}, "
                 f"vectorization_mode={recipe.vectorization_mode!r}"
+            )
+        if recipe.stagger_episodes and env is None:
+            raise ValueError(
+                "`stagger_episodes` must be false where the environment is not "
+                f"functional. Received: environment={recipe.environment!r}, "
+                "stagger_episodes=True"
             )
         if recipe.teacher_coefficient and not (env and env.teacher_action):
             raise ValueError(
@@ -140,8 +151,9 @@ class Run(run.Run):
         self.state = jax.tree.map(jnp.copy, placed)
 
     def update_policy(self) -> None:
-        learner = to_host(self.state[0])
-        for variable, weight in zip(self.ppo.variables, learner.weights, strict=True):
+        weights = to_host(self.state[0]).all_weights
+        variables = [*self.ppo.variables, *self.ppo.normalized]
+        for variable, weight in zip(variables, weights, strict=True):
             variable.assign(weight)
 
     @property

@@ -3,14 +3,16 @@
 import abc
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import keras
 import numpy as np
 
 from training.evaluation.evaluate import check_evaluation
+from training.evaluation.validation import Validation
 from training.evaluation.video import check_video
 from training.learning.policy import check_policy, make_policy
 from training.recipe import Recipe
@@ -75,6 +77,7 @@ class Run(abc.ABC):
         if video:
             check_video(recipe)
         check_evaluation(recipe, self.policy)
+        self.validation = Validation(recipe)
         self.build()
         try:
             if self.is_chief:
@@ -84,14 +87,23 @@ class Run(abc.ABC):
             if found := self.checkpoints.restore():
                 self.step, arrays = found
                 self.restore(arrays)
+                self.validation.restore(arrays)
         except BaseException:
             self.close()
             raise
 
     @classmethod
-    def settings(cls) -> contextlib.AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def settings(cls) -> Iterator[None]:
         """What a run is made and trained in, whatever the user's settings are."""
-        return contextlib.nullcontext()
+        floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+        try:
+            yield
+        finally:
+            keras.config.set_floatx(floatx)
+            keras.config.set_dtype_policy(policy)
 
     @abc.abstractmethod
     def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
@@ -167,20 +179,24 @@ class Run(abc.ABC):
                 self.step += size
                 interval = recipe.checkpoint_interval
                 due = self.step // interval > (self.step - size) // interval
-                if due or not self.overlaps:
-                    self._log(self.step, report)
+                validated = self.validation.is_due(self.step - size, self.step)
+                if due or validated or not self.overlaps:
+                    self._log(self.step, report, validated)
                     report = None
                 if due:
-                    self.session.save(self.step, self.arrays())
+                    self._save()
                     self._begin()
             if report:
                 self._log(self.step, report)
             if self.step not in self.checkpoints.steps():
-                self.session.save(self.step, self.arrays())
+                self._save()
             self.session.interrupt.raise_if_asked()
 
     def finish(self) -> dict[str, Any]:
         """Writes the preset, its evaluation and the plot.
+
+        Where the run was validated, the preset is its best policy, and the last one is
+        written beside it.
 
         Returns:
             The evaluation; in processes other than the chief, nothing.
@@ -190,17 +206,29 @@ class Run(abc.ABC):
         if not self.is_chief:
             return {}
         self.curve.plot(self.run_dir / "learning_curve.png", self.recipe.name)
-        return write_result(self.policy, self.recipe, self.run_dir, self.step)
+        return write_result(
+            self.policy, self.recipe, self.run_dir, self.step, self.validation
+        )
+
+    def _save(self) -> None:
+        arrays = {**self.arrays(), **self.validation.arrays()}
+        self.session.save(self.step, arrays)
 
     def _begin(self) -> None:
         self.begin_episodes()
         self.clock = time.perf_counter()
 
-    def _log(self, step: int, report: Report) -> None:
+    def _log(self, step: int, report: Report, validated: bool = False) -> None:
         metrics, episodes, seconds = report()
         now = time.perf_counter()
         seconds = {"steps_per_second": now - self.clock, **seconds}
         self.clock = now
         size = self.recipe.steps_per_iteration
         speed = {name: size / max(x, 1e-9) for name, x in seconds.items()}
+        self.session.check(step, metrics)
+        if validated:
+            self.update_policy()
+            if self.is_chief:
+                metrics = {**metrics, **self.validation.run(self.policy, step)}
+            self.clock = time.perf_counter()
         self.session.log(step, speed, metrics, episodes)

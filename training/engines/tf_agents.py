@@ -25,6 +25,11 @@ from tf_agents.utils import common
 
 from training.engines import run
 from training.envs.make import make_environments, make_spaces
+from training.learning.rewards import (
+    RewardScale,
+    initial_reward_scale,
+    scale_rewards,
+)
 
 tf.get_logger().setLevel("ERROR")  # gather_all is deprecated, and what we need
 
@@ -79,7 +84,11 @@ class Run(run.Run):
             num_steps=recipe.steps_per_iteration + 1,
         )
         self._drive = common.function(driver.run)
-        self._prepare = common.function(self.agent.prepare)
+        self.reward_scale: RewardScale | None = None
+        if recipe.scale_rewards:
+            self.reward_scale = initial_reward_scale(number)
+        self._prepare = common.function(self._scale_and_prepare)
+        self._count = common.function(self._count_observations)
         self._train = common.function(self._learn)
 
     def begin_episodes(self) -> None:
@@ -104,7 +113,9 @@ class Run(run.Run):
                 self.time_step, start, maximum_iterations=recipe.sequence_length
             )
         collected = time.perf_counter()
-        experience = self._prepare(self.buffer.gather_all(), self.time_step, self.state)
+        experience, self.reward_scale = self._prepare(
+            self.buffer.gather_all(), self.time_step, self.state, self.reward_scale
+        )
         rng = np.random.default_rng([recipe.seed, self.step])
         rows = []
         for _ in range(recipe.num_epochs):
@@ -114,6 +125,8 @@ class Run(run.Run):
                     lambda x, which=which: tf.gather(x, which), (experience, start)
                 )
                 rows.append(self._train(batch, initial_state))
+        if self.policy.normalizer is not None:
+            self._count(experience)
         metrics = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
         seconds = {
             "collect_steps_per_second": collected - begin,
@@ -123,11 +136,17 @@ class Run(run.Run):
         return lambda: (metrics, episodes, seconds)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {name: x.numpy() for name, x in self._variables().items()}
+        tensors = {**self._variables(), **self._reward_scale_arrays()}
+        return {name: x.numpy() for name, x in tensors.items()}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
+        if self.reward_scale:
+            names = self._reward_scale_arrays()
+            self.reward_scale = tf.nest.pack_sequence_as(
+                self.reward_scale, [tf.constant(arrays[name]) for name in names]
+            )
 
     def close_environments(self) -> None:
         self.environments.close()
@@ -147,6 +166,10 @@ class Run(run.Run):
             },
         }
 
+    def _reward_scale_arrays(self) -> dict[str, Any]:
+        flat = tf.nest.flatten(self.reward_scale) if self.reward_scale else []
+        return {f"statistics/rewards/{i}": x for i, x in enumerate(flat)}
+
     @contextlib.contextmanager
     def _environment_errors(self) -> Iterator[None]:
         """Raises what the environments raised, not what TensorFlow makes of it."""
@@ -156,6 +179,30 @@ class Run(run.Run):
             if self.environments.error is None:
                 raise
             raise self.environments.error from None
+
+    def _scale_and_prepare(
+        self, experience: Any, time_step: Any, state: Any, scale: RewardScale | None
+    ) -> Any:
+        """What an iteration learns from, and what scales its rewards."""
+        if scale:
+            scale, reward = scale_rewards(
+                scale,
+                experience.reward,
+                experience.is_first(),
+                ~experience.is_boundary(),
+                self.recipe.discount,
+            )
+            experience = experience._replace(reward=reward)
+        return self.agent.prepare(experience, time_step, state), scale
+
+    def _count_observations(self, experience: Any) -> None:
+        """Counts a batch in, for the observations of the next one."""
+        rows, valid = tf.nest.map_structure(
+            lambda x: tf.reshape(x, (-1, *x.shape[2:])),
+            (experience.observation, ~experience.is_boundary()),
+        )
+        normalizer: Any = self.policy.normalizer
+        normalizer.update(rows, valid)
 
     def _learn(self, batch: Any, initial_state: Any) -> dict[str, Any]:
         """Learns from one minibatch; returns what there is to know of it."""

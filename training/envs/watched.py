@@ -10,6 +10,7 @@ import gymnasium
 from gymnasium.vector import SyncVectorEnv
 
 from training.envs.checks import CheckedEnv
+from training.runs.tell import tell
 
 MESSAGE = (
     "{where}: it has been at work for {seconds:g} seconds (worker_timeout), and is "
@@ -54,4 +55,4 @@ def _watch(envs: Sequence[Any], timeout: float, over: threading.Event) -> None:
                 continue
             told = since
             text = MESSAGE.format(where=env.where(), seconds=timeout)
-            print(text, file=sys.stderr, flush=True)
+            tell(text, sys.stderr)

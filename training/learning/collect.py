@@ -20,7 +20,7 @@ from training.learning.ppo import PPO, Experience
 AXIS = "environments"
 # Steps whose mask left no action: not an error inside a compiled program.
 STUCK = "steps_without_action"
-NOISE, WORLD = range(2)  # what a key is for
+NOISE, WORLD, ELAPSED = range(3)  # what a key is for
 
 
 class FunctionalCollector:
@@ -68,13 +68,18 @@ class FunctionalCollector:
 
     def _start(self) -> Any:
         recipe = self.ppo.recipe
-        keys = row_keys(recipe.seed, WORLD, 0, recipe.num_environments)
         number = recipe.num_environments
+        worlds = self._reset(row_keys(recipe.seed, WORLD, 0, number))
+        if recipe.stagger_episodes:
+            keys = row_keys(recipe.seed, ELAPSED, 0, number)
+            draw = jax.vmap(jax.random.randint, (0, None, None, None))
+            elapsed = draw(keys, (), 0, self.env.max_episode_steps)
+            worlds = worlds._replace(elapsed=elapsed)
         teacher_state = self.env.initial_teacher_state() if recipe.is_taught else ()
         teacher_state = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (number, *x.shape)), teacher_state
         )
-        return self._reset(keys), self.ppo.policy.initial_state(number), teacher_state
+        return worlds, self.ppo.policy.initial_state(number), teacher_state
 
     def _teach(self, state: Any, teacher_state: Any, start: Any) -> Any:
         """The teacher's state, and its action and targets where they are used."""
@@ -118,7 +123,12 @@ class FunctionalCollector:
             worlds, memory_state, teacher_state = carry
             observation = self._observe(worlds.state)
             action, log_prob, value, memory_state = act(
-                self.ppo, learner.weights, observation, memory_state, worlds.start, time
+                self.ppo,
+                learner.all_weights,
+                observation,
+                memory_state,
+                worlds.start,
+                time,
             )
             advice = by_policy = targets = None
             if recipe.is_taught:
@@ -152,7 +162,7 @@ class FunctionalCollector:
         worlds, memory_state, _ = end
         final = self._observe(worlds.state)
         _, _, final_value, _ = act(
-            self.ppo, learner.weights, final, memory_state, worlds.start, 0
+            self.ppo, learner.all_weights, final, memory_state, worlds.start, 0
         )
         return end, Experience(*rows, state[1], final_value, *teacher), episodes
 
@@ -209,13 +219,13 @@ class GymnasiumCollector:
         begin = time.perf_counter()
         first = int(learner.iteration) * recipe.sequence_length
         steps = [
-            self._step(learner.weights, first + i)
+            self._step(learner.all_weights, first + i)
             for i in range(recipe.sequence_length)
         ]
         rows, episodes = jax.tree.map(lambda *x: np.stack(x, axis=1), *steps)
         if not self.reports_success:
             del episodes["success"]
-        *_, final_value, _ = self._choose(learner.weights, 0)
+        *_, final_value, _ = self._choose(learner.all_weights, 0)
         experience = Experience(*self._put(rows), before, final_value)
         collected = time.perf_counter()
         learner, metrics = self._learn(learner, experience)

@@ -14,9 +14,11 @@ import keras
 from keras_agalite import MemoryPolicy
 from keras_agalite.models.spaces import leaves
 from training.learning.auxiliary import AuxiliaryHead, auxiliary_loss
+from training.learning.rewards import initial_reward_scale, scale_rewards
 from training.recipe import Recipe
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
+OBSERVATIONS, REWARDS = "observations", "rewards"
 
 
 class Experience(NamedTuple):
@@ -80,11 +82,20 @@ class LearnerState(NamedTuple):
         weights: The policy's trainable weights, and after them the auxiliary head's.
         optimizer: The optimizer's variables.
         iteration: Batches learnt from, int32.
+        statistics: What no gradient changes, by name, where the recipe asks for it:
+            `observations`, the weights of the policy's normaliser, and `rewards`, a
+            `RewardScale`.
     """
 
     weights: Any
     optimizer: Any
     iteration: Any
+    statistics: Any
+
+    @property
+    def all_weights(self) -> list[Any]:
+        """All that the policy acts with, as `PPO.with_weights` takes it."""
+        return [*self.weights, *self.statistics.get(OBSERVATIONS, ())]
 
 
 def advantages(
@@ -141,6 +152,8 @@ class PPO:
         self.variables = [*policy.trainable_variables]
         if head is not None:
             self.variables += head.trainable_variables
+        normalizer = policy.normalizer
+        self.normalized = [] if normalizer is None else [*normalizer.variables]
         self.optimizer = keras.optimizers.Adam(
             AnnealedRate(recipe)
             if recipe.anneal_learning_rate
@@ -152,7 +165,7 @@ class PPO:
         seen = [space for _, space in leaves(policy.observation_space)]
         sees_images = any(len(space.shape) == 3 for space in seen)
         self.learns_in_steps = sees_images and jax.default_backend() == "cpu"
-        self._prepare = jax.jit(self.prepare)
+        self._begin = jax.jit(self.begin)
         self._order = jax.jit(self.order)
         self._update = jax.jit(self.update, donate_argnums=1)
 
@@ -161,14 +174,28 @@ class PPO:
             [v.value for v in self.variables],
             [v.value for v in self.optimizer.variables],
             jnp.int32(0),
+            self._initial_statistics(),
         )
+
+    def _initial_statistics(self) -> dict[str, Any]:
+        statistics: dict[str, Any] = {}
+        if self.normalized:
+            statistics[OBSERVATIONS] = [v.value for v in self.normalized]
+        if self.recipe.scale_rewards:
+            statistics[REWARDS] = initial_reward_scale(self.recipe.num_environments)
+        return statistics
 
     def with_weights(self, weights: Any) -> Any:
         """A scope inside which the policy and the head have the weights given."""
-        return keras.StatelessScope(list(zip(self.variables, weights, strict=True)))
+        variables = [*self.variables, *self.normalized]
+        return keras.StatelessScope(list(zip(variables, weights, strict=True)))
 
     def run_policy(self, weights: Any, observation: Any, state: Any, start: Any) -> Any:
         """The policy over sequences, with the weights given.
+
+        Args:
+            weights: `all_weights` of a `LearnerState`.
+            observation, state, start: As in `Experience`.
 
         Returns:
             `(out, state)`, as `MemoryPolicy` does.
@@ -177,7 +204,11 @@ class PPO:
             return self.policy(observation, state=state, start=start)
 
     def loss(
-        self, weights: Any, batch: Minibatch, teacher_coefficient: Any = 0.0
+        self,
+        weights: Any,
+        batch: Minibatch,
+        teacher_coefficient: Any = 0.0,
+        normalized: Any = (),
     ) -> tuple[Any, dict[str, Any]]:
         """PPO's loss; with a teacher, also the cross-entropy with its actions.
 
@@ -189,13 +220,14 @@ class PPO:
             weights: As in `LearnerState`.
             batch: What was collected.
             teacher_coefficient: The coefficient of the teacher's term.
+            normalized: Weights of the policy's normaliser, if it has one.
 
         Returns:
             `(loss, metrics)`: the sum, its terms (named as TF-Agents' PPOLossInfo
             names them) and diagnostics.
         """
         recipe, actor = self.recipe, self.policy.actor
-        with self.with_weights(weights):
+        with self.with_weights([*weights, *normalized]):
             features, _ = self.policy.remember(
                 batch.observation, batch.state, batch.start
             )
@@ -252,18 +284,24 @@ class PPO:
         Returns:
             `(state, metrics)`: the new state, and means over the minibatches.
         """
-        batch, order = self.prepare(experience), self.order(state.iteration)
-        teacher_coefficient = self.teacher_coefficient_at(state.iteration)
+        batch, statistics = self.begin(state.statistics, experience)
+        order = self.order(state.iteration)
+        fixed = self._fixed(state)
 
         def minibatch(carry: Any, rows: Any) -> Any:
-            *carry, metrics = self.update(*carry, batch, rows, teacher_coefficient)
+            *carry, metrics = self.update(*carry, batch, rows, *fixed)
             return carry, metrics
 
         carry, metrics = jax.lax.scan(
             minibatch, [state.weights, state.optimizer], order
         )
-        state = LearnerState(*carry, state.iteration + 1)
+        state = LearnerState(*carry, state.iteration + 1, statistics)
         return state, jax.tree.map(jnp.mean, metrics)
+
+    def _fixed(self, state: LearnerState) -> Any:
+        """What stays as it is during an iteration: the last arguments of `update`."""
+        normalized = state.statistics.get(OBSERVATIONS, ())
+        return self.teacher_coefficient_at(state.iteration), normalized
 
     def learn_in_steps(self, state: LearnerState, experience: Experience) -> Any:
         """As `learn`, in one compiled call a minibatch.
@@ -271,15 +309,16 @@ class PPO:
         On a CPU XLA runs the gradients of convolutions far slower inside a loop than
         outside.
         """
-        batch, order = self._prepare(experience), self._order(state.iteration)
-        teacher_coefficient = self.teacher_coefficient_at(state.iteration)
+        batch, statistics = self._begin(state.statistics, experience)
+        order = self._order(state.iteration)
+        fixed = self._fixed(state)
         weights, optimizer, every = state.weights, state.optimizer, []
         for rows in order:
             weights, optimizer, metrics = self._update(
-                weights, optimizer, batch, rows, teacher_coefficient
+                weights, optimizer, batch, rows, *fixed
             )
             every.append(metrics)
-        state = LearnerState(weights, optimizer, state.iteration + 1)
+        state = LearnerState(weights, optimizer, state.iteration + 1, statistics)
         return state, jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *every)
 
     def update(
@@ -289,6 +328,7 @@ class PPO:
         batch: Minibatch,
         rows: Any,
         teacher_coefficient: Any,
+        normalized: Any,
     ) -> Any:
         """One step of the optimizer on some rows of a batch.
 
@@ -296,7 +336,7 @@ class PPO:
             `(weights, optimizer, metrics)`.
         """
         (loss, metrics), gradients = jax.value_and_grad(self.loss, has_aux=True)(
-            weights, take_rows(batch, rows), teacher_coefficient
+            weights, take_rows(batch, rows), teacher_coefficient, normalized
         )
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
         changed = self.optimizer.stateless_apply(optimizer, gradients, weights)
@@ -322,6 +362,41 @@ class PPO:
             key, jnp.arange(self.recipe.num_epochs)
         )
         return jnp.concatenate([shuffle(epoch, self.recipe) for epoch in epochs])
+
+    def begin(self, known: dict[str, Any], experience: Experience) -> Any:
+        """What an iteration learns from, and what it counts in.
+
+        The rewards are scaled by what is known with this batch; observations are
+        normalised by what was known when it was collected, until it is learnt from.
+
+        Args:
+            known: The statistics of a `LearnerState`.
+            experience: What was collected.
+
+        Returns:
+            `(batch, statistics)`: the whole batch, and the statistics after it.
+        """
+        x, statistics = experience, {}
+        if OBSERVATIONS in known:
+            statistics[OBSERVATIONS] = self._count(known[OBSERVATIONS], x)
+        if REWARDS in known:
+            statistics[REWARDS], reward = scale_rewards(
+                known[REWARDS], x.reward, x.start, x.valid, self.recipe.discount
+            )
+            x = x._replace(reward=reward)
+        return self.prepare(x), statistics
+
+    def _count(self, normalized: list[Any], experience: Experience) -> list[Any]:
+        """The normaliser's weights with a batch counted in."""
+        normalizer: Any = self.policy.normalizer
+        rows, valid = jax.tree.map(
+            lambda x: x.reshape(-1, *x.shape[2:]),
+            (experience.observation, experience.valid),
+        )
+        mapping = list(zip(self.normalized, normalized, strict=True))
+        with keras.StatelessScope(mapping) as scope:
+            normalizer.update(rows, valid)
+        return [scope.get_current_value(v) for v in self.normalized]
 
     def prepare(self, experience: Experience) -> Minibatch:
         """The whole batch, with advantages and returns."""

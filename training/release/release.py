@@ -5,24 +5,35 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from training.analysis.estimates import mean_interval
+from training.analysis.results import finished_runs
 from training.atomic_write import write_text
+from training.evaluation.evaluate import score
 from training.recipe import load_recipe
+from training.release.baselines import baselines, intervals, not_beaten
 from training.release.cards import SCORES, read_json, write_cards
 from training.runs.folder import runs_of
 
 FILES = ("config.json", "model.weights.h5", "recipe.toml", "evaluation.json")
 
 
-def release(source: Path, folder: Path) -> None:
+WEIGHTS = ("config.json", "model.weights.h5")
+
+
+def release(source: Path, folder: Path, memoryless: Path | None = None) -> None:
     """Makes a folder of zoo/ from a finished run or sweep, and rewrites the table.
 
     Of a sweep the seed with the median score is released, and all scores are reported.
+    With baselines, a policy that is not better leaves its cage empty: the folder has
+    its card, recipe and evaluation, but no weights.
+
+    Args:
+        source: The run or the sweep.
+        folder: A folder of zoo/.
+        memoryless: The run or the sweep of the same recipe without a memory; if it is
+            given, the evaluation and the card have `baselines`.
 
     Raises:
-        ValueError: If a run is not finished.
+        ValueError: If a run is not finished, or `memoryless` is not of the same recipe.
     """
     runs = runs_of(source)
     for run in runs:
@@ -33,13 +44,15 @@ def release(source: Path, folder: Path) -> None:
                 f"Received: {run}, without {', '.join(missing)}"
             )
     evaluations = [read_json(run / "evaluation.json") for run in runs]
-    order = sorted(range(len(runs)), key=lambda i: _score(evaluations[i]))
+    order = sorted(range(len(runs)), key=lambda i: score(_choosing(evaluations[i])))
     median = order[(len(order) - 1) // 2]  # the worse one of two in the middle
+    evaluation, measured = evaluations[median], {}
+    if memoryless:
+        measured = baselines(finished_runs([runs[median]])[0], memoryless)
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         shutil.copy(runs[median] / "preset" / name, folder / name)
     if len(runs) > 1:
-        evaluation = evaluations[median]
         evaluation["training_seeds"] = [
             {
                 "seed": load_recipe(run / "recipe.toml").seed,
@@ -47,21 +60,19 @@ def release(source: Path, folder: Path) -> None:
             }
             for run, e in zip(runs, evaluations, strict=True)
         ]
-        evaluation["intervals"] = _intervals(evaluations)
+    if measured:
+        evaluation["baselines"] = measured
+    if len(runs) > 1 or measured:
+        evaluation["intervals"] = intervals(evaluations)
         text = json.dumps(evaluation, indent=2) + "\n"
         write_text(folder / "evaluation.json", text)
+    if measured and not_beaten(evaluation):
+        for name in WEIGHTS:
+            (folder / name).unlink()
     write_cards(folder.parent)
 
 
-def _score(evaluation: dict[str, Any]) -> tuple[float, float]:
-    return evaluation.get("success_rate", 0.0), evaluation["mean_return"]
-
-
-def _intervals(evaluations: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """95% bootstrap intervals of means over training seeds, and episodes of each."""
-    keys = {"success_rate": "successes", "mean_return": "returns"}
-    return {
-        key: mean_interval(np.array([e[values] for e in evaluations], float))
-        for key, values in keys.items()
-        if values in evaluations[0]
-    }
+def _choosing(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The scores that choose a seed: those of the validation, if there was one."""
+    chosen: dict[str, Any] = evaluation.get("validation", evaluation)
+    return chosen

@@ -168,9 +168,13 @@ def policies() -> str:
         name, environment = spec.name, spec.environment
         if environment.startswith("popgym:"):
             name, environment = "popgym_<task>_<level>", "popgym:<Task><Level>"
+        if environment.startswith("mujoco_positions:"):
+            name, environment = "mujoco_positions_<robot>", "mujoco_positions:<Robot>"
         units = spec.encoder_arguments.get("units")
         units = "/".join(map(str, units)) if isinstance(units, list) else units
         encoder = ENCODERS[spec.encoder].format(units=units) if units else "none"
+        if spec.normalize_observations:
+            encoder += ", normalised"
         sizes = f"{spec.num_layers} blocks of {spec.hidden_dim}, eta {spec.eta}"
         rows[name] = [f"`{name}`", f"`{environment}`", encoder, sizes]
     return _table(("policy", "environment", "encoder", "AGaLiTe"), rows.values())

@@ -39,7 +39,7 @@ def check_metrics(step: int, metrics: dict[str, Any], checkpoints: Checkpoints) 
 def check_learner(
     step: int, arrays: dict[str, np.ndarray], checkpoints: Checkpoints
 ) -> None:
-    """Raises a TrainingError if a weight or an optimizer's variable is not finite.
+    """Raises a TrainingError if what is learnt or counted is not finite.
 
     Args:
         step: Steps done.
@@ -47,7 +47,7 @@ def check_learner(
         checkpoints: Those there are.
     """
     for name, array in arrays.items():
-        learnt = "weights" in name or "optimizer" in name
+        learnt = any(part in name for part in ("weights", "optimizer", "statistics"))
         if learnt and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise TrainingError(
                 f"At step {step:,} the array {name} is not finite; it is not saved. "

@@ -9,6 +9,7 @@ from typing import Any
 
 from training.atomic_write import write_text
 from training.evaluation.evaluate import evaluate_recipe
+from training.evaluation.validation import Validation
 from training.recipe import Recipe, load_recipe, to_toml_value
 
 RECIPE = "recipe.toml"
@@ -75,7 +76,8 @@ def finished_result(recipe: Recipe, run_dir: Path) -> dict[str, Any] | None:
     result: dict[str, Any] = json.loads(file.read_text("utf-8"))
     # It may be of before: continued for longer, the run has not got there yet.
     done = result["trained_steps"] >= recipe.total_steps
-    return result if done and result["episodes"] == recipe.evaluation_episodes else None
+    expected = recipe.evaluation_episodes if recipe.environment else 0
+    return result if done and result["episodes"] == expected else None
 
 
 def runs_of(folder: Path) -> list[Path]:
@@ -86,18 +88,51 @@ def runs_of(folder: Path) -> list[Path]:
 
 
 def write_result(
-    policy: Any, recipe: Recipe, run_dir: Path, trained_steps: int
+    policy: Any,
+    recipe: Recipe,
+    run_dir: Path,
+    trained_steps: int,
+    validation: Validation | None = None,
 ) -> dict[str, Any]:
-    """Writes the trained policy as a preset, and its evaluation, which it returns."""
-    preset = run_dir / "preset"
+    """Writes the trained policy as a preset, and its evaluation.
+
+    Without an environment no episode is played.
+
+    Args:
+        policy: The policy as it is at the end.
+        recipe: Its recipe.
+        run_dir: Folder of the run.
+        trained_steps: Environment steps done.
+        validation: What chose the best policy. If it did, `preset` holds that one, and
+            `preset_last` the one at the end; how it acts is chosen with it.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    preset, chosen = run_dir / "preset", None
+    if validation and validation.best:
+        _write_preset(policy, run_dir, run_dir / "preset_last")
+        chosen = validation.choose(policy)
+    _write_preset(policy, run_dir, preset)
+    sampled = chosen is not None and chosen["actions"] == "sampled"
+    result: dict[str, Any] = {"environment": "", "episodes": 0}
+    if recipe.environment:
+        result = evaluate_recipe(policy, recipe, sampled=sampled)
+    result["trained_steps"] = trained_steps
+    if chosen:
+        result["validation"] = chosen
+    text = json.dumps(result, indent=2) + "\n"
+    for folder in (preset, run_dir):  # the last one says that the run is finished
+        write_text(folder / "evaluation.json", text)
+    return result
+
+
+def _write_preset(policy: Any, run_dir: Path, preset: Path) -> None:
     try:
         policy.save_to_preset(preset)
         shutil.copy(run_dir / RECIPE, preset / RECIPE)
     except (OSError, RuntimeError) as error:  # HDF5 raises both
         raise OSError(f"Cannot write {preset}: {error}") from error
-    result = evaluate_recipe(policy, recipe)
-    result["trained_steps"] = trained_steps
-    text = json.dumps(result, indent=2) + "\n"
-    for folder in (preset, run_dir):  # the last one says that the run is finished
-        write_text(folder / "evaluation.json", text)
-    return result

@@ -1,5 +1,6 @@
 """Signals ask a run to save and stop; a Ctrl-C after that stops it at once."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -50,8 +51,10 @@ class Interrupt:
         if self.signal_number is not None:
             return
         self.signal_number = number
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + MESSAGE)
+        # Not print: the signal may have come in the middle of one. SIGHUP comes when
+        # the terminal is gone.
+        with contextlib.suppress(OSError):
+            os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + MESSAGE)
 
     def raise_if_asked(self) -> None:
         """Raises `Interrupted` if a signal came."""

@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from training.evaluation.validation import SCORES
 from training.recipe import Recipe
 
 # Prefix -> the metrics under it; all others are `Losses/`.
@@ -20,6 +21,7 @@ GROUPS = {
         "learn_steps_per_second",
     ),
     "episodes": ("episodes", "mean_return", "mean_length", "success_rate"),
+    "validation": tuple(f"validation_{name}" for name in SCORES),
 }
 MISSING_WANDB = (
     "`--wandb` needs Weights & Biases, which is not installed. Install it with: "

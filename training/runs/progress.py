@@ -1,5 +1,6 @@
 """What a run shows and writes while it goes on: terminal, curve, plot."""
 
+import contextlib
 import json
 import math
 import sys
@@ -20,6 +21,7 @@ from rich.progress import (
 )
 
 from training.atomic_write import write_text, write_whole
+from training.runs.tell import tell
 
 
 class Curve:
@@ -50,7 +52,10 @@ class Curve:
             raise OSError(f"Cannot write {self.path}: {error}") from error
 
     def plot(self, path: Path, title: str) -> None:
-        """Draws mean return and success of the training episodes over steps."""
+        """Draws mean return and success over steps.
+
+        Lines are the training episodes, dots the validations.
+        """
         figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
         lines = []
         for key, color, axis in (
@@ -61,6 +66,13 @@ class Curve:
             label = key.replace("_", " ")
             x, y = [row["step"] for row in rows], [row[key] for row in rows]
             lines += axis.plot(x, y, color=color, label=label)
+            dots = [row for row in self.rows if f"validation_{key}" in row]
+            axis.plot(
+                [row["step"] for row in dots],
+                [row[f"validation_{key}"] for row in dots],
+                "o",
+                color=color,
+            )
             axis.set_ylabel(label, color=color)
             if key == "success_rate":
                 axis.set_ylim(-0.02, 1.02)
@@ -102,7 +114,8 @@ class Display:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.progress.__exit__(*error)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            self.progress.__exit__(*error)
 
     def update(
         self, step: int, speed: dict[str, float], episodes: list[dict[str, Any]]
@@ -112,7 +125,7 @@ class Display:
         status = describe(speed, summarize(list(self.episodes)))
         self.progress.update(self.task, completed=min(step, self.total), status=status)
         if self.progress.disable and step >= self.next_line:
-            print(f"{step:>10,} / {self.total:,} steps  {status}", flush=True)
+            tell(f"{step:>10,} / {self.total:,} steps  {status}")
             self.next_line = step + self.total // 20
 
 

@@ -73,6 +73,10 @@ class Session:
     def interrupted(self) -> bool:
         return self.interrupt.signal_number is not None
 
+    def check(self, step: int, metrics: dict[str, float]) -> None:
+        """Raises a TrainingError if a loss or the gradient is not finite."""
+        check_metrics(step, metrics, self.checkpoints)
+
     def log(
         self,
         step: int,
@@ -86,13 +90,9 @@ class Session:
             step: Steps done with it.
             speed: `steps_per_second`, and where the engine times them apart,
                 `collect_...` and `learn_steps_per_second`.
-            metrics: Of the learner, means over minibatches.
+            metrics: Of the learner, means over minibatches; of a validation.
             episodes: Those that ended.
-
-        Raises:
-            TrainingError: If a loss or the gradient is not finite.
         """
-        check_metrics(step, metrics, self.checkpoints)
         if self.curve is None:
             return
         # JSON has no NaN, which explained_variance is where all returns are equal.

@@ -10,6 +10,7 @@ from typing import Any
 from training.errors import Interrupted
 from training.recipe import load_recipe
 from training.runs.interrupt import SIGNALS, signals_to_catch
+from training.runs.tell import tell
 
 
 def sweep(
@@ -36,7 +37,7 @@ def sweep(
     folder = run_dir or Path("runs") / load_recipe(recipe, overrides).name
     failed = []
     for seed in range(seeds):
-        print(f"seed {seed}", flush=True)
+        tell(f"seed {seed}")
         command = [sys.executable, "-m", "training", "train", recipe]
         for text in [*overrides, f"seed={seed}"]:
             command += ["--set", text]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments._checks import check_integer
 from keras_agalite.environments._packages import require
 from keras_agalite.environments.catalog import REQUIREMENTS
 from keras_agalite.environments.functional.protocol import FunctionalEnv
@@ -148,11 +149,7 @@ class MemoryChain(Gymnax):
             "memory_length": memory_length,
             "num_bits": num_bits,
         }.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"`{key}` must be an integer of at least 1. "
-                    f"Received: {key}={value!r}"
-                )
+            check_integer(key, value)
         super().__init__(
             "MemoryChain-bsuite",
             num_bits=num_bits,

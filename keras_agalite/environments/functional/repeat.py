@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments._checks import check_integer
 from keras_agalite.environments.functional.protocol import FunctionalEnv
 
 SUITS, RANKS = 4, 13
@@ -32,11 +33,7 @@ class _Repeat(FunctionalEnv):
     """Cards are dealt one by one until none is left; the reward is for their suits."""
 
     def __init__(self, num_decks: int) -> None:
-        if not isinstance(num_decks, int) or num_decks < 1:
-            raise ValueError(
-                "`num_decks` must be an integer of at least 1. Received: "
-                f"num_decks={num_decks!r}"
-            )
+        check_integer("num_decks", num_decks)
         self.num_decks = num_decks
         self.num_cards = SUITS * RANKS * num_decks
         # Never reached: the last card is dealt, and the episode over, a step earlier.

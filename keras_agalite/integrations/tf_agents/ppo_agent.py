@@ -96,8 +96,9 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         )
         if self._observation_normalizer is not None:
             raise ValueError(
-                "MemoryPPOAgent does not normalise observations: the encoder sees "
-                "what the environment gives. Received: normalize_observations=True"
+                "MemoryPPOAgent does not normalise observations: a policy with "
+                "normalize_observations=True does. Received: "
+                "normalize_observations=True"
             )
         if optimizer is not None:
             # Now, so that `train` creates no variables and is traced once.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments._checks import check_integer
 from keras_agalite.environments.functional.memory_maze import (
     camera,
     explorer,
@@ -305,11 +306,7 @@ def _check(
         raise ValueError(
             f"`size` must be one of {', '.join(SIZES)}. Received: size={size!r}"
         )
-    if type(num_layouts) is not int or num_layouts < 1:
-        raise ValueError(
-            "`num_layouts` must be a positive integer. Received: "
-            f"num_layouts={num_layouts!r}"
-        )
+    check_integer("num_layouts", num_layouts)
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise ValueError(
             f"`seed` must be an integer from 0 to 2**32 - 1. Received: seed={seed!r}"

@@ -1,0 +1,94 @@
+"""What a policy has to be better than before its weights are released."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.analysis.estimates import mean_interval
+from training.analysis.results import FinishedRun, finished_runs
+from training.evaluation.validation import SCORES
+from training.recipe import Recipe
+
+# Score -> its values in an evaluation, one an episode.
+VALUES = {"success_rate": "successes", "mean_return": "returns"}
+RANDOM, MEMORYLESS = "random", "memoryless"
+# Of a recipe without a memory these are its own.
+OWN = {"name", "memory", "memory_arguments", "seed", "initial_preset"}
+
+
+def intervals(evaluations: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """95% bootstrap intervals of means over training seeds, and episodes of each."""
+    return {
+        key: mean_interval(np.array([e[values] for e in evaluations], float))
+        for key, values in VALUES.items()
+        if all(values in e for e in evaluations)
+    }
+
+
+def baselines(run: FinishedRun, memoryless: Path) -> dict[str, Any]:
+    """The scores of random actions and of a policy without a memory.
+
+    Args:
+        run: The policy's run, whose episodes random actions play.
+        memoryless: The run, or the sweep, of its recipe with the memory `memoryless`.
+
+    Returns:
+        For `random` and `memoryless`, means and `intervals` of the scores.
+
+    Raises:
+        ValueError: If the second run is not finished, or not one of the same recipe.
+    """
+    runs = finished_runs([memoryless])
+    for other in runs:
+        _check_same(run.recipe, other)
+    evaluations = [other.evaluation() for other in runs]
+    return {
+        RANDOM: _summary([run.evaluation(RANDOM)]),
+        MEMORYLESS: {
+            **_summary(evaluations),
+            "trained_steps": evaluations[0]["trained_steps"],
+            "training_seeds": len(evaluations),
+        },
+    }
+
+
+def not_beaten(evaluation: dict[str, Any]) -> list[str]:
+    """The baselines above whose interval that of the policy is not.
+
+    Args:
+        evaluation: With `baselines` and `intervals`.
+    """
+    key = next(key for key in VALUES if key in evaluation["intervals"])
+    low, _ = evaluation["intervals"][key]
+    return [
+        name
+        for name, baseline in evaluation["baselines"].items()
+        if low <= baseline["intervals"][key][1]
+    ]
+
+
+def _summary(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    first = evaluations[0]
+    return {
+        "episodes": first["episodes"],
+        "seed": first["seed"],
+        "actions": first["actions"],
+        **{
+            key: float(np.mean([e[key] for e in evaluations]))
+            for key in SCORES
+            if key in first
+        },
+        "intervals": intervals(evaluations),
+    }
+
+
+def _check_same(recipe: Recipe, other: FinishedRun) -> None:
+    ours, theirs = vars(recipe), vars(other.recipe)
+    changed = sorted(key for key in ours if ours[key] != theirs[key])
+    if other.recipe.memory != MEMORYLESS or set(changed) - OWN:
+        raise ValueError(
+            "`--memoryless` must be a run of the same recipe with memory=memoryless. "
+            f"Received: {other.folder} with memory={other.recipe.memory}, and other "
+            f"values of {', '.join(changed)}"
+        )

@@ -97,7 +97,8 @@ ZOO_TESTS = tests/environments/test_zoo_policies.py
 
 test-environments: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_ENVIRONMENTS)/ready
 	KERAS_BACKEND=jax $(VENV_ENVIRONMENTS)/bin/python $(PYTEST) \
-	-m "environments and not slow" tests/environments tests/training/test_evaluate.py
+	-m "environments and not slow" tests/environments tests/training/test_evaluate.py \
+	tests/training/test_minari.py
 	KERAS_BACKEND=tensorflow PYTHONPATH=$(BORROWED) $(VENV)/bin/python $(PYTEST) \
 	-m "not slow" $(ZOO_TESTS)
 	KERAS_BACKEND=torch PYTHONPATH=$(BORROWED) $(VENV_TORCH)/bin/python $(PYTEST) \

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from training.recipe import ENGINES
 
+ONLINE = {engine: backend for engine, backend in ENGINES.items() if backend}
 RECIPE = "training/recipes/tmaze_10.toml"
 
 
@@ -29,7 +30,7 @@ def measure(engine: str, recipe: str, steps: int, overrides: list[str]) -> float
             command += ["--set", change]
         subprocess.run(
             [*command, "--run-dir", str(run)],
-            env={**os.environ, "KERAS_BACKEND": ENGINES[engine]},
+            env={**os.environ, "KERAS_BACKEND": ONLINE[engine]},
             check=True,
             capture_output=True,
         )
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     options = parser.parse_args()
-    rates: dict[str, list[float]] = {engine: [] for engine in ENGINES}
+    rates: dict[str, list[float]] = {engine: [] for engine in ONLINE}
     for number in range(options.rounds):
         for engine, all_of_it in rates.items():
             rate = measure(engine, options.recipe, options.steps, options.overrides)

@@ -21,21 +21,31 @@ if TYPE_CHECKING:
     from keras_agalite.evaluation import evaluate as evaluate
     from keras_agalite.evaluation import rollout as rollout
     from keras_agalite.layers import *  # noqa: F403
+    from keras_agalite.models import ELMUR as ELMUR
+    from keras_agalite.models import RATE as RATE
     from keras_agalite.models import ConvEncoder as ConvEncoder
+    from keras_agalite.models import DecisionTransformer as DecisionTransformer
+    from keras_agalite.models import DTMem as DTMem
     from keras_agalite.models import GridEncoder as GridEncoder
     from keras_agalite.models import MemoryPolicy as MemoryPolicy
     from keras_agalite.models import MLPEncoder as MLPEncoder
     from keras_agalite.models import ResNetEncoder as ResNetEncoder
+    from keras_agalite.models import ReturnConditionedPolicy as ReturnConditionedPolicy
     from keras_agalite.presets import register as register
 
 _MODULES = ("convert", "export", "layers", "models", "ops", "presets", "zoo")
 # Name -> the module that it is in.
 _NAMES = {
     "ConvEncoder": "models",
+    "DTMem": "models",
+    "DecisionTransformer": "models",
+    "ELMUR": "models",
     "GridEncoder": "models",
     "MLPEncoder": "models",
     "MemoryPolicy": "models",
+    "RATE": "models",
     "ResNetEncoder": "models",
+    "ReturnConditionedPolicy": "models",
     "evaluate": "evaluation",
     "register": "presets",
     "rollout": "evaluation",

@@ -113,7 +113,8 @@ def seed_number(text: str) -> int:
     return number
 
 
-def _table(text: str) -> dict[str, Any]:
+def json_table(text: str) -> dict[str, Any]:
+    """Parses a JSON object."""
     try:
         table = json.loads(text)
     except json.JSONDecodeError as error:
@@ -138,7 +139,7 @@ def _add_environment(parser: Any) -> None:
     )
     parser.add_argument(
         "--environment-arguments",
-        type=_table,
+        type=json_table,
         metavar="JSON",
         help="""its arguments, as in '{"corridor_length": 20}'""",
     )

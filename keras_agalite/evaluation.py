@@ -259,7 +259,7 @@ def _play(
     if policy is not None:
         _check_actions(policy, vector)
         state = policy.initial_state(number)
-        add_previous = _lacks_previous(policy, vector)
+        add_previous = lacks_previous(policy, vector.single_observation_space)
     elif rng is not None:
         vector.action_space.seed(int(rng.integers(2**31)))
     seeds = [seed + row for row in range(number)]
@@ -327,12 +327,14 @@ def _check_actions(policy: Any, vector: Any) -> None:
         )
 
 
-def _lacks_previous(policy: Any, vector: Any) -> bool:
+def lacks_previous(policy: Any, observation_space: gymnasium.Space[Any]) -> bool:
+    """Whether a policy sees its previous action or reward, and the space has none."""
+
     def parts(space: Any) -> Any:
         return space.spaces if isinstance(space, spaces.Dict) else {}
 
     needed = set(PREVIOUS) & set(parts(policy.observation_space))
-    return bool(needed - set(parts(vector.single_observation_space)))
+    return bool(needed - set(parts(observation_space)))
 
 
 def _with_previous(vector: Any, observation: Any, action: Any, reward: Any) -> Any:

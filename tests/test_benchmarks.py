@@ -109,6 +109,24 @@ def program_size(layer, steps):
 
 
 @pytest.mark.once
+def test_the_forms_of_devices_compute_the_same(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    arguments = ["devices", "--batch", "2", "--steps", "5", "--rounds", "1"]
+    forms = ["--forms", "mingru", "memoryless"]
+    assert main([*arguments, *forms, "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["work"], row["memory"], row["form"]) for row in rows] == [
+        ("learn", "mingru", "loop"),
+        ("learn", "mingru", "scan"),
+        ("learn", "memoryless", ""),
+        ("act", "mingru", ""),
+        ("act", "memoryless", ""),
+    ]
+    assert rows[1]["difference"] < 1e-5
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
+
+
+@pytest.mark.once
 def test_the_measure_sees_a_difference():
     work = benchmarks.measure.Work(None, lambda: [np.ones(3)], 0.0, None)
     other = work._replace(result=lambda: [np.ones(3) * (1 + 2e-4)])

@@ -12,10 +12,10 @@ PACKAGES = ("keras_agalite", "training", "benchmarks")
 # The one way up: a policy is read from files, and written to them, by the rooms that
 # know the files, which themselves build policies.
 WAY_UP = {
-    ("keras_agalite.models.policy", "from_preset"),
-    ("keras_agalite.models.policy", "presets"),
-    ("keras_agalite.models.policy", "save_to_preset"),
-    ("keras_agalite.models.policy", "export"),
+    ("keras_agalite.models.base", "from_preset"),
+    ("keras_agalite.models.base", "presets"),
+    ("keras_agalite.models.base", "save_to_preset"),
+    ("keras_agalite.models.base", "export"),
 }
 
 

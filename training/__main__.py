@@ -8,7 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keras_agalite.__main__ import add_export, add_preset, positive, seed_number, show
+from keras_agalite.__main__ import (
+    add_export,
+    add_preset,
+    json_table,
+    positive,
+    seed_number,
+    show,
+)
 from training.errors import Interrupted, TrainingError
 from training.recipe import ENGINES, Recipe, load_recipe, read_values
 from training.runs.interrupt import end_with
@@ -75,6 +82,25 @@ def main(arguments: list[str] | None = None) -> int:
     _add_runs(report)
     report.add_argument("--out", type=Path, metavar="FILE.html", required=True)
     report.set_defaults(function=_report)
+
+    record = commands.add_parser("record", help="play episodes and record them")
+    record.add_argument("environment", help="a name, as `tmaze_10`, or a gymnasium id")
+    record.add_argument("folder", type=Path, help="where to write; empty or new")
+    record.add_argument(
+        "--player",
+        required=True,
+        help="teacher (of functional environments), random, a preset, or module:class",
+    )
+    record.add_argument("--episodes", type=positive, default=1000)
+    record.add_argument("--seed", type=seed_number, default=0)
+    record.add_argument("--sampled", action="store_true", help="draw actions")
+    record.add_argument(
+        "--environment-arguments", type=json_table, default={}, metavar="JSON"
+    )
+    record.add_argument(
+        "--num-envs", type=positive, default=16, help="episodes played at a time"
+    )
+    record.set_defaults(function=_record)
 
     add_export(commands)
 
@@ -166,8 +192,8 @@ def _choose_backend(options: Any) -> Any:
     """The engine of a recipe, whose backend Keras reads when it is imported."""
     values = read_values(options.recipe, options.overrides)
     engine = values.get("engine", Recipe.engine)
-    if engine in ENGINES:
-        os.environ.setdefault("KERAS_BACKEND", ENGINES[engine])
+    if backend := ENGINES.get(engine):
+        os.environ.setdefault("KERAS_BACKEND", backend)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return engine
 
@@ -198,7 +224,7 @@ def check_backend(engine: str) -> None:
     """Raises a ValueError if Keras does not run on the engine's backend."""
     import keras
 
-    if keras.backend.backend() != ENGINES[engine]:
+    if ENGINES[engine] not in (None, keras.backend.backend()):
         raise ValueError(
             f"The engine {engine} trains with KERAS_BACKEND={ENGINES[engine]}. "
             f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
@@ -274,6 +300,18 @@ def _report(options: Any) -> None:
 
     write_report(finished_runs(options.runs), options.by, options.out)
     print(f"written to {options.out}")
+
+
+def _record(options: Any) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from training.recordings.record import record
+
+    arguments = vars(options)
+    names = (
+        "environment folder player episodes seed environment_arguments num_envs sampled"
+    )
+    show(record(**{name: arguments[name] for name in names.split()}))
+    print(f"written to {options.folder}")
 
 
 def _release(options: Any) -> None:

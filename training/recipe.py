@@ -14,8 +14,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-# Name -> the backend it runs on.
-ENGINES = {"tf_agents": "tensorflow", "jax": "jax"}
+# Name -> the backend it runs on; None for any.
+ENGINES = {"tf_agents": "tensorflow", "jax": "jax", "offline": None}
 VECTORIZATION_MODES = ("sync", "async")
 # Seeds go to NumPy, to JAX and to environments; counts into arrays' shapes.
 MAX_SEED = 2**32 - 1
@@ -74,6 +74,13 @@ class Recipe:
     auxiliary_coefficient: float = 0.0
     max_gradient_norm: float = 0.5
 
+    recordings: str = ""
+    policy_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    batch_size: int = 32
+    batches_per_iteration: int = 50
+    warmup_batches: int = 0
+    weight_decay: float = 0.0
+
     checkpoint_interval: int = 50_000
     checkpoints_kept: int = 3
     evaluation_episodes: int = 200
@@ -98,17 +105,33 @@ class Recipe:
             "total_steps head_units num_environments sequence_length num_epochs "
             "num_minibatches learning_rate adam_epsilon clip_epsilon "
             "max_gradient_norm checkpoint_interval checkpoints_kept "
-            "evaluation_episodes validation_episodes worker_timeout"
+            "evaluation_episodes validation_episodes worker_timeout batch_size "
+            "batches_per_iteration"
         )
         for key in positive.split():
             self._check(key, getattr(self, key) > 0, "greater than 0")
         not_negative = (
             "seed evaluation_seed validation_interval validation_seed "
             "entropy_coefficient value_coefficient policy_coefficient "
-            "teacher_coefficient auxiliary_coefficient worker_restarts"
+            "teacher_coefficient auxiliary_coefficient worker_restarts "
+            "warmup_batches weight_decay"
         )
         for key in not_negative.split():
             self._check(key, getattr(self, key) >= 0, "0 or greater")
+        self._check(
+            "recordings",
+            bool(self.recordings) == self.is_offline,
+            'a folder with the engine "offline", and empty with another',
+        )
+        self._check(
+            "normalize_observations",
+            not (self.normalize_observations and self.is_offline),
+            'false with the engine "offline", which counts no observations',
+        )
+        if not self.environment:
+            self._check("engine", self.is_offline, '"offline" without an environment')
+            expected = "0 without an environment"
+            self._check("validation_interval", self.validation_interval == 0, expected)
         if self.is_taught or self.policy_coefficient != 1.0:
             expected = (
                 '"jax" with a teacher, an auxiliary_coefficient or a policy_coefficient'
@@ -175,7 +198,14 @@ class Recipe:
             )
 
     @property
+    def is_offline(self) -> bool:
+        """Whether recordings are learnt from."""
+        return self.engine == "offline"
+
+    @property
     def steps_per_iteration(self) -> int:
+        if self.is_offline:
+            return self.batches_per_iteration * self.batch_size * self.sequence_length
         return self.num_environments * self.sequence_length
 
     @property

@@ -1,48 +1,73 @@
-"""Weights and states from the authors' JAX implementation, and states back to it.
+"""Weights and states from the authors' implementations, and states back to them.
 
-Names are the flat names of their flax parameters (`"layer1/emb_layer/kernel"`) and
-states (`"layer_1/tilde_k"`). States have a leading batch axis.
+AGaLiTe, GaLiTe, GTrXL: names are the flat names of the flax parameters
+(`"layer1/emb_layer/kernel"`) and states (`"layer_1/tilde_k"`) of AGaLiTe's authors.
+States have a leading batch axis.
+
+DecisionTransformer, RATE, ELMUR: names are those of the PyTorch `state_dict` of RATE's
+and ELMUR's authors (`"layers.0.dec_attn.qkv_net.weight"`). What their code computes
+besides is in docs/offline.md.
 """
 
 from collections.abc import Iterator, Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from keras_agalite.convert import _agalite, _galite, _gtrxl
+from keras_agalite.convert import _agalite, _galite, _gtrxl, _rate
 from keras_agalite.convert._entries import Entry, check_names
+from keras_agalite.convert._torch import TorchEntry
 from keras_agalite.layers import AGaLiTe, GaLiTe, GTrXL
+from keras_agalite.models import ELMUR, RATE, DecisionTransformer
 
 Memory = AGaLiTe | GaLiTe | GTrXL
+OfflinePolicy = DecisionTransformer | RATE | ELMUR
 
 _FORMS = {AGaLiTe: _agalite, GaLiTe: _galite, GTrXL: _gtrxl}
 
 
-def load_official_weights(layer: Memory, params: Mapping[str, Any]) -> None:
-    """Sets the weights of a layer to official parameters.
+def load_official_weights(
+    layer: Memory | OfflinePolicy, params: Mapping[str, Any]
+) -> None:
+    """Sets the weights of a layer, or of a policy, to official parameters.
 
     Args:
-        layer: A built `AGaLiTe`, `GaLiTe` or `GTrXL`.
-        params: Mapping of flax names to arrays, for example
-            `{"layer1/emb_layer/kernel": array, ...}`.
+        layer: A built `AGaLiTe`, `GaLiTe` or `GTrXL`, or a `DecisionTransformer`,
+            `RATE` or `ELMUR`, whose encoder has no weights.
+        params: Mapping of names to arrays, for example
+            `{"layer1/emb_layer/kernel": array, ...}`. Parts that the authors' PyTorch
+            code does not use are passed over.
 
     Raises:
         ValueError: If the layer is not built, or an entry is missing, surplus or of
             the wrong shape. The layer is left as it was.
     """
-    entries = list(_entries(layer))
+    if isinstance(layer, OfflinePolicy):
+        params = {
+            name: array
+            for name, array in params.items()
+            if not any(part in name for part in _rate.UNUSED)
+        }
+    entries = list(_entries(layer, params))
     check_names(params, [name for entry in entries for name in entry.names])
     values = [entry.value(params) for entry in entries]
     for entry, value in zip(entries, values, strict=True):
         entry.weight.assign(value)
 
 
-def official_weight_names(layer: Memory) -> Iterator[tuple[Any, list[str]]]:
-    """Yields each weight of a layer with the official names that it holds, side by
-    side along its last axis."""
-    for entry in _entries(layer):
+def official_weight_names(
+    layer: Memory | OfflinePolicy, params: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[tuple[Any, list[str]]]:
+    """Yields each weight of a layer with the official names that it holds: of a memory,
+    side by side along its last axis.
+
+    Args:
+        layer: As in `load_official_weights`.
+        params: As there; of a policy, whose weights depend on what there is.
+    """
+    for entry in _entries(layer, params):
         yield entry.weight, entry.names
 
 
@@ -112,12 +137,18 @@ def _form(layer: Any) -> ModuleType:
         if isinstance(layer, cls):
             return form
     raise ValueError(
-        "Expected an AGaLiTe, GaLiTe or GTrXL layer. "
+        "Expected an AGaLiTe, GaLiTe or GTrXL layer (or, for weights, a "
+        "DecisionTransformer, RATE or ELMUR). "
         f"Received: layer={type(layer).__name__}"
     )
 
 
-def _entries(layer: Memory) -> Iterator[Entry]:
+def _entries(
+    layer: Memory | OfflinePolicy, params: Mapping[str, Any]
+) -> Iterator[Entry | TorchEntry]:
+    if isinstance(layer, OfflinePolicy):
+        yield from _rate.weight_entries(layer, params)
+        return
     form = _form(layer)
     if not layer.built:
         raise ValueError(

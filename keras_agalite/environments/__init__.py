@@ -9,6 +9,7 @@ without it, name the module:
 from keras_agalite.environments import functional as functional
 from keras_agalite.environments import registry as registry
 from keras_agalite.environments.catalog import EnvironmentInfo as EnvironmentInfo
+from keras_agalite.environments.passive_tmaze import PassiveTMaze as PassiveTMaze
 from keras_agalite.environments.registry import list_environments as list_environments
 from keras_agalite.environments.registry import make as make
 from keras_agalite.environments.registry import make_vec as make_vec

@@ -34,7 +34,7 @@ class Requirement(NamedTuple):
         chosen = self.packages if modules is None else modules
         packages = [self.packages[module] for module in chosen]
         # In double quotes, which every shell knows.
-        quoted = [f'"{p}"' if re.search("[<>]", p) else p for p in packages]
+        quoted = [f'"{p}"' if re.search(r"[<>\[]", p) else p for p in packages]
         return " ".join(["pip install", *["--no-deps"] * self.no_deps, *quoted])
 
 
@@ -65,6 +65,8 @@ REQUIREMENTS = {
             "mujoco": "mujoco>=3.17,<4",
         }
     ),
+    # No environment, but data sets of them: training/recordings/minari.py.
+    "minari": Requirement({"minari": "minari[hdf5]", "h5py": "h5py", "PIL": "pillow"}),
     # TF-Agents brings pygame and MiniGrid pygame-ce, both in the folder pygame.
     "minigrid": Requirement(
         {"minigrid": "minigrid", "pygame": "pygame-ce"}, no_deps=True
@@ -164,10 +166,18 @@ MINIGRID_MEMORY_SIZES = {
 # Size -> steps of an episode.
 MEMORY_MAZE_STEPS = {"9x9": 1000, "11x11": 2000, "13x13": 3000, "15x15": 4000}
 _TMAZE = EnvironmentInfo("tmaze", "TMaze-v0", "tmaze:TMaze", None, "tmaze:TMaze", 1000)
+_PASSIVE = EnvironmentInfo(
+    "passive_tmaze",
+    "PassiveTMaze-v0",
+    "passive_tmaze:PassiveTMaze",
+    functional="passive_tmaze:PassiveTMaze",
+)
 
 ENVIRONMENTS = (
     _TMAZE,
     _TMAZE._replace(name="tmaze_{corridor_length:d}"),
+    _PASSIVE,
+    _PASSIVE._replace(name="passive_tmaze_{corridor_length:d}"),
     *(
         EnvironmentInfo(
             f"memory_maze_{size}",

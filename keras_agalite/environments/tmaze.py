@@ -105,17 +105,36 @@ class TMaze(gymnasium.Env[np.ndarray, int]):
 
     def render(self) -> Any:
         """Text with `render_mode="ansi"`, an image with `"rgb_array"`."""
+        goal = self.goal == DOWN
         if self.render_mode == "ansi":
-            corridor = ["."] * self.corridor_length
-            corridor[self.position] = "@"
-            return "".join(corridor) + f"+  (goal: {'down' if self.goal else 'up'})"
-        return self._draw() if self.render_mode == "rgb_array" else None
+            return write_maze(self.corridor_length, self.position, goal)
+        if self.render_mode == "rgb_array":
+            turn = None if self.turn is None else self.turn == DOWN
+            return draw_maze(self.corridor_length, self.position, goal, turn)
+        return None
 
-    def _draw(self) -> np.ndarray:
-        """The maze in uint8 `(height, width, 3)`: the goal's arm is green."""
-        image = np.full((5, self.corridor_length + 2, 3), 40, np.uint8)
-        image[2, 1:-1] = image[1:4, -2] = 230
-        image[1 + 2 * self.goal, -2] = (80, 190, 90)
-        row = 2 if self.turn is None else 1 + 2 * self.turn
-        image[row, 1 + self.position] = (210, 60, 50)
-        return image.repeat(24, axis=0).repeat(24, axis=1)
+
+def write_maze(positions: int, position: int, goal_is_down: bool) -> str:
+    """A maze as text."""
+    corridor = ["."] * positions
+    corridor[position] = "@"
+    return "".join(corridor) + f"+  (goal: {'down' if goal_is_down else 'up'})"
+
+
+def draw_maze(
+    positions: int, position: int, goal_is_down: bool, turned_down: bool | None
+) -> np.ndarray:
+    """A maze in uint8 `(height, width, 3)`: the goal's arm is green.
+
+    Args:
+        positions: Length of the corridor with the junction, the last position.
+        position: Where the agent is.
+        goal_is_down: Which arm is the goal.
+        turned_down: Which arm the agent is in; None in the corridor.
+    """
+    image = np.full((5, positions + 2, 3), 40, np.uint8)
+    image[2, 1:-1] = image[1:4, -2] = 230
+    image[1 + 2 * goal_is_down, -2] = (80, 190, 90)
+    row = 2 if turned_down is None else 1 + 2 * turned_down
+    image[row, 1 + position] = (210, 60, 50)
+    return image.repeat(24, axis=0).repeat(24, axis=1)

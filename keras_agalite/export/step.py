@@ -12,7 +12,7 @@ from keras import ops, tree
 
 from keras_agalite._version import __version__
 from keras_agalite.export.formats import DESCRIPTION, FORMATS
-from keras_agalite.models.policy import MemoryPolicy
+from keras_agalite.models.base import Policy
 from keras_agalite.models.spaces import leaves, space_to_config
 
 
@@ -38,16 +38,17 @@ class Step:
 
     Returns:
         Dict of `action` (the most likely one, as the environment takes it),
-        `logits` (the parameters of the action distribution), `value` and
-        `next_state_0`, ....
+        `logits` (the parameters of the action distribution), `value` (of a policy with
+        a critic) and `next_state_0`, .... A target return is the policy's own.
 
     Raises:
         ValueError: If the policy is not float32, or two parts of the observation
             would have one name.
     """
 
-    def __init__(self, policy: MemoryPolicy) -> None:
-        for part in (policy.encoder, policy.memory):
+    def __init__(self, policy: Policy) -> None:
+        parts: list[Any] = [policy.encoder, getattr(policy, "memory", policy)]
+        for part in parts:
             if part.dtype_policy.name != "float32":
                 raise ValueError(
                     "Expected a policy of dtype float32, which every format holds. "
@@ -86,7 +87,8 @@ class Step:
             f"next_{x.name}": y
             for x, y in zip(self.states, tree.flatten(state), strict=True)
         }
-        return {"action": action, "logits": logits, "value": out.value[:, 0], **new}
+        value = {} if out.value is None else {"value": out.value[:, 0]}
+        return {"action": action, "logits": logits, **value, **new}
 
     def sample(self, batch_size: int) -> dict[str, np.ndarray]:
         """Inputs of the right shapes: random observations, empty memories."""
@@ -102,7 +104,7 @@ def _name(path: tuple[Any, ...]) -> str:
     return "_".join(["observation", *(re.sub(r"\W", "_", str(key)) for key in path)])
 
 
-def write(policy: MemoryPolicy, folder: Path, format: str) -> None:
+def write(policy: Policy, folder: Path, format: str) -> None:
     """Writes the program and `export.json` into a new folder.
 
     This runs on the backend that owns the format.

@@ -231,6 +231,20 @@ class GlorotUniform(RandomInitializer):
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
+class FanInUniform(RandomInitializer):
+    """Evenly between -a and a with a^2 = 1 / fan-in, as PyTorch's linear layers begin.
+
+    Args:
+        seed: As in `RandomInitializer`.
+    """
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        fan_in, _ = _fans(shape)
+        limit = 1.0 / math.sqrt(fan_in)
+        return generator.uniform(-limit, limit, shape)
+
+
+@keras.saving.register_keras_serializable(package="keras_agalite")
 class Orthogonal(RandomInitializer):
     """An orthogonal matrix, or as many orthogonal rows or columns as there can be.
 

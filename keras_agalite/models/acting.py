@@ -9,26 +9,31 @@ import numpy as np
 from keras import ops, tree
 
 
-def compile_step(policy: Any) -> Callable[[Any, Any, Any], Any]:
+def compile_step(policy: Any) -> Callable[[Any, Any, dict[str, Any]], Any]:
     """Compiles one step of a policy.
 
     Returns:
-        A function of NumPy observations `(batch, ...)`, a state and NumPy starts
-        `(batch,)`. It returns the parameters of the action distribution `(batch,
-        num_action_params)` and values `(batch,)` as NumPy arrays, and the new state in
-        the backend's tensors. Weights are read anew at each call.
+        A function of NumPy observations `(batch, ...)`, a state and a dict of what
+        else a call takes, by name, as NumPy arrays `(batch,)`. It returns the
+        parameters of the action distribution `(batch, num_action_params)` and values
+        `(batch,)` as NumPy arrays, the values None without a critic, and the new state
+        in the backend's tensors. Weights are read anew at each call.
     """
 
-    def step(observation: Any, state: Any, start: Any) -> Any:
-        observation = tree.map_structure(lambda x: ops.expand_dims(x, 1), observation)
-        out, state = policy(observation, state, ops.expand_dims(start, 1))
-        return out.logits[:, 0], out.value[:, 0], state
+    def step(observation: Any, state: Any, rows: Any) -> Any:
+        observation, rows = tree.map_structure(
+            lambda x: ops.expand_dims(x, 1), (observation, rows)
+        )
+        out, state = policy(observation, state, **rows)
+        value = [] if out.value is None else [out.value[:, 0]]
+        return out.logits[:, 0], *value, state
 
     compiled = COMPILERS[keras.backend.backend()](policy, step)
 
-    def run(observation: Any, state: Any, start: Any) -> Any:
-        logits, value, state = compiled(observation, state, start)
-        return _to_numpy(logits), _to_numpy(value), state
+    def run(observation: Any, state: Any, rows: Any) -> Any:
+        *outputs, state = compiled(observation, state, rows)
+        logits, value, *_ = [*map(_to_numpy, outputs), None]
+        return logits, value, state
 
     return run
 
@@ -120,5 +125,5 @@ def _torch(policy: Any, step: Any) -> Any:
 
 
 # Each takes a layer, whose weights are read anew at each call, and a function of an
-# observation, a state and starts that returns tensors, the state last.
+# observation, a state and more inputs that returns tensors, the state last.
 COMPILERS = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}

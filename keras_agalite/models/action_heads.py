@@ -17,7 +17,7 @@ from keras import ops
 
 from keras_agalite.layers.checks import check_sizes
 from keras_agalite.layers.initializers import Zeros
-from keras_agalite.models.dense import count_mlp, mlp
+from keras_agalite.models.dense import count_mlp, dense
 from keras_agalite.models.spaces import space_from_config, space_to_config
 
 # Far below any logit, and without the NaN that -inf gives in an entropy.
@@ -25,14 +25,14 @@ IMPOSSIBLE = -1e9
 
 
 class ActionHead(keras.layers.Layer, abc.ABC):
-    """Base of the action heads: one hidden layer, then the distribution's parameters.
+    """Base of the action heads: a hidden layer, then the distribution's parameters.
 
     A subclass says which spaces it is for and what the parameters mean.
     `keras_agalite.register` lets presets hold it.
 
     Args:
         action_space: A gymnasium space.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -42,8 +42,8 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         Tensor of shape `(..., num_action_params)`, float32.
 
     Raises:
-        ValueError: If the head is not for this space, or `units` is no positive
-            integer.
+        ValueError: If the head is not for this space, or `units` is no integer of
+            at least 0.
 
     Attributes:
         num_action_params: Parameters of the distribution of one action.
@@ -64,7 +64,8 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_sizes({"units": units})
+        if units != 0:
+            check_sizes({"units": units})
         if isinstance(action_space, dict):
             action_space = space_from_config(action_space)
         self.action_space = action_space
@@ -75,9 +76,9 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         self.units, self.activation = units, activation
         # Actions begin nearly equally likely, which explores best: Andrychowicz et
         # al., "What Matters in On-Policy Reinforcement Learning?", ICLR 2021.
-        self.hidden, self.output_layer = mlp(
-            units, activation, num_outputs, self.dtype_policy, gain=0.01
-        )
+        dtype = self.dtype_policy
+        self.hidden = dense(units, activation, dtype) if units else None
+        self.output_layer = dense(num_outputs, None, dtype, gain=0.01)
 
     @classmethod
     @abc.abstractmethod
@@ -100,11 +101,14 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         return count_mlp(features, units, cls.count_outputs(action_space))
 
     def build(self, features_shape: Any) -> None:
-        self.hidden.build(features_shape)
-        self.output_layer.build((*features_shape[:-1], self.hidden.units))
+        if self.hidden is not None:
+            self.hidden.build(features_shape)
+            features_shape = (*features_shape[:-1], self.units)
+        self.output_layer.build(features_shape)
 
     def call(self, features: Any) -> Any:
-        return ops.cast(self.output_layer(self.hidden(features)), "float32")
+        hidden = features if self.hidden is None else self.hidden(features)
+        return ops.cast(self.output_layer(hidden), "float32")
 
     @abc.abstractmethod
     def sample(self, action_params: Any, noise: Any) -> Any:
@@ -165,6 +169,19 @@ class ActionHead(keras.layers.Layer, abc.ABC):
             Tensor of shape `(...)`.
         """
 
+    def imitation_loss(self, action_params: Any, actions: Any) -> Any:
+        """How badly actions are imitated: their log-probability with another sign.
+
+        Args:
+            action_params: Tensor of shape `(..., num_action_params)`.
+            actions: The environment's actions, tensor of shape `(...,
+                *action_space.shape)`.
+
+        Returns:
+            Tensor of shape `(...)`; differentiable.
+        """
+        return -self.log_prob(action_params, actions)
+
     @abc.abstractmethod
     def entropy(self, action_params: Any) -> Any:
         """Entropy in nats, of shape `(...)`; differentiable."""
@@ -198,7 +215,7 @@ class MultiDiscreteHead(ActionHead):
 
     Args:
         action_space: A `MultiDiscrete` space of one axis.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -310,7 +327,7 @@ class DiscreteHead(MultiDiscreteHead):
 
     Args:
         action_space: A `Discrete` space.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -359,7 +376,7 @@ class MultiBinaryHead(ActionHead):
 
     Args:
         action_space: A `MultiBinary` space.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -426,7 +443,7 @@ class BoxHead(ActionHead):
 
     Args:
         action_space: A `Box` space of floats.
-        units: Width of the hidden layer.
+        units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
 
     Call arguments:
@@ -516,6 +533,16 @@ class BoxHead(ActionHead):
         z = (actions - mean) / ops.exp(log_std)
         density = -0.5 * ops.square(z) - log_std - 0.5 * math.log(2 * math.pi)
         return ops.sum(density, axis=-1)
+
+    def imitation_loss(self, action_params: Any, actions: Any) -> Any:
+        """Half the squared error of the mean: the log-deviation stays as it is.
+
+        A likelihood would end with a deviation of zero where actions are repeated
+        exactly. Such a policy acts best with `deterministic=True`.
+        """
+        mean, _ = ops.split(action_params, 2, axis=-1)
+        actions = ops.reshape(ops.cast(actions, mean.dtype), ops.shape(mean))
+        return ops.sum(ops.square(mean - actions), axis=-1) / 2.0
 
     def entropy(self, action_params: Any) -> Any:
         _, log_std = ops.split(action_params, 2, axis=-1)

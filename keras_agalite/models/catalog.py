@@ -1,4 +1,4 @@
-"""The encoders and the action heads there are: the one list of each.
+"""The encoders, the action heads and the policies for recordings: one list of each.
 
 The memories are in `keras_agalite.layers.catalog`.
 """
@@ -14,12 +14,20 @@ from keras_agalite.models.action_heads import (
     MultiBinaryHead,
     MultiDiscreteHead,
 )
+from keras_agalite.models.base import Policy
 from keras_agalite.models.encoders import (
     ConvEncoder,
     Encoder,
     GridEncoder,
     MLPEncoder,
     ResNetEncoder,
+)
+from keras_agalite.models.offline import (
+    ELMUR,
+    RATE,
+    DecisionTransformer,
+    DTMem,
+    ReturnConditionedPolicy,
 )
 
 # By short name.
@@ -32,6 +40,11 @@ ACTION_HEADS: list[type[ActionHead]] = [
     MultiBinaryHead,
     BoxHead,
 ]
+# By short name.
+OFFLINE_POLICIES: dict[str, type[Policy]] = {
+    cls.short_name: cls
+    for cls in (DecisionTransformer, RATE, ELMUR, DTMem, ReturnConditionedPolicy)
+}
 
 
 def encoder_class(short_name: str) -> type[Encoder]:

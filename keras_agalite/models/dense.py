@@ -29,5 +29,7 @@ def mlp(
 
 
 def count_mlp(features: int, units: int, outputs: int) -> int:
-    """Number of weights of `mlp` on so many features."""
+    """Number of weights of `mlp` on so many features; without units, of its output."""
+    if not units:
+        return count_dense(features, outputs)
     return count_dense(features, units) + count_dense(units, outputs)

@@ -32,6 +32,7 @@ from keras_agalite.models.spaces import (
     space_to_config,
 )
 from keras_agalite.ops._backend import convolution
+from keras_agalite.ops.precision import number_like
 
 # Of `ConvEncoder`: filters, size and strides.
 _CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -424,7 +425,11 @@ class GridEncoder(ImageEncoder):
     def trunk(self, image: Any) -> Any:
         grid = ops.cast(image, "int32")
         codes = [
-            ops.one_hot(ops.minimum(grid[..., i], n - 1), n, dtype=self.compute_dtype)
+            ops.one_hot(
+                ops.minimum(grid[..., i], number_like(grid[..., i], n - 1)),
+                n,
+                dtype=self.compute_dtype,
+            )
             for i, n in enumerate(self.categories)
         ]
         return ops.concatenate(codes, axis=-1)

@@ -194,7 +194,7 @@ def agalite_attention(
     table = np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)
     phases = ops.take(
         ops.convert_to_tensor(table, dtype),
-        ops.mod(count[:, None] + steps, cosines.shape[0]),
+        (count[:, None] + steps) % cosines.shape[0],
         axis=0,
     )
     inputs.append(phases)
@@ -230,5 +230,5 @@ def agalite_attention(
         outputs, keys, values = form(
             inputs, keys, values, start, folded, scale, EPSILON
         )
-    clock = ops.cast(ops.mod(count + total, clock_modulus(r, state_dtype)), dtype)
+    clock = ops.cast((count + total) % clock_modulus(r, state_dtype), dtype)
     return outputs, ops.cast(pack_agalite_state(keys, values, clock), state_dtype)

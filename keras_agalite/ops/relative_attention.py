@@ -17,14 +17,20 @@ from keras_agalite.ops.precision import at_least_float32
 HIDDEN = -1e30
 
 
-def distance_encoding(furthest: Any, dim: int) -> Any:
-    """Encodes the distances `furthest, ..., 1, 0` by sines and cosines.
+def distance_encoding(furthest: Any, dim: int, nearest: Any = 0) -> Any:
+    """Encodes the distances `furthest, ..., nearest` by sines and cosines.
+
+    Args:
+        furthest: The first distance.
+        dim: Width of the encoding.
+        nearest: The last distance; a negative one is that of a later token.
 
     Returns:
-        float32 tensor of shape `(furthest + 1, dim)`.
+        float32 tensor of shape `(furthest - nearest + 1, dim)`.
     """
     frequency = 1.0 / 10000.0 ** (np.arange(0.0, dim, 2.0) / dim)
-    distance = furthest - ops.arange(furthest + 1)
+    number = furthest - nearest + 1
+    distance = furthest - ops.arange(number, dtype="int32")
     angle = ops.cast(distance, "float32")[:, None] * ops.cast(frequency, "float32")
     # An odd dim has one cosine less.
     return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=1)[:, :dim]
@@ -98,14 +104,14 @@ def relative_attention(
     )
     scores = ops.matmul(query_by_head, ops.swapaxes(key_by_head, -1, -2))
     by_distance = ops.einsum("bqhd,whd->bhqw", query + position_bias, position)
-    by_key = _skew(by_distance)[..., -ops.shape(key)[1] :]
+    by_key = skew(by_distance)[..., -ops.shape(key)[1] :]
     dtype = at_least_float32(query.dtype)
     scores = ops.cast(scores + by_key, dtype) / math.sqrt(query.shape[-1])
 
     distance = (
         memory_length
-        + ops.arange(ops.shape(query)[1])[:, None]
-        - ops.arange(ops.shape(key)[1])[None, :]
+        + ops.arange(ops.shape(query)[1], dtype="int32")[:, None]
+        - ops.arange(ops.shape(key)[1], dtype="int32")[None, :]
     )
     seen = distance >= 0
     if sliding_window:
@@ -120,7 +126,7 @@ def relative_attention(
     return y
 
 
-def _skew(scores: Any) -> Any:
+def skew(scores: Any) -> Any:
     """From columns by distance `(..., W, ..., 0)` to columns by key.
 
     Row i of `(..., tokens, W + 1)` moves i places to the right. Of the columns

@@ -42,10 +42,13 @@ ACTIVATIONS = (
 DTYPES = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 # Arguments that are gymnasium spaces.
 SPACES = ("observation_space", "action_space")
+# Arguments that are described apart.
+PARTS = ("encoder", "memory")
 
 
 class Part(NamedTuple):
-    """An encoder, a memory or an action head, as a preset describes it.
+    """An encoder, a memory, an action head or a policy for recordings, as a preset
+    describes it.
 
     Attributes:
         cls: The class.
@@ -206,12 +209,18 @@ FLAG = Form("true or false", lambda value: isinstance(value, bool))
 _SEED = Form(
     "a seed below 2**63", lambda value: type(value) is int and 0 <= value < 2**63
 )
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < float("inf")
+
+
 _FORMS: dict[Any, Form] = {
     str: ACTIVATION,
     bool: FLAG,
-    float: Form(
-        "a finite number",
-        lambda value: type(value) in (int, float) and abs(value) < float("inf"),
+    float: Form("a finite number", _is_finite),
+    float | None: Form(
+        "a finite number or null", lambda value: value is None or _is_finite(value)
     ),
     int: SIZE,
     Sequence[int]: Form(
@@ -225,7 +234,9 @@ _FORMS: dict[Any, Form] = {
 }
 # Integers that are no plain sizes, by name.
 _INTEGERS = {"seed": _SEED, "num_layers": _LAYERS}
-EXPECTED_TYPES = "bool, int, float, str (an activation), Literal or Sequence[int]"
+EXPECTED_TYPES = (
+    "bool, int, float, float | None, str (an activation), Literal or Sequence[int]"
+)
 
 
 def _form(key: str, hint: Any) -> Form:
@@ -257,7 +268,8 @@ def argument_forms(cls: type[Any]) -> dict[str, Form]:
 
 
 def argument_names(cls: type[Any]) -> list[str]:
-    """The named arguments of a constructor."""
+    """The named arguments of a constructor, but for parts that are described apart."""
     signature = inspect.signature(cls.__init__).parameters.values()
     skipped = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return [p.name for p in signature if p.name != "self" and p.kind not in skipped]
+    names = [p.name for p in signature if p.kind not in skipped]
+    return [name for name in names if name not in ("self", *PARTS)]

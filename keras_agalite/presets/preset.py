@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import reprlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,13 +78,7 @@ class Preset:
             ValueError: If there is none, with the legal forms, or if its
                 configuration is not one that `to_config` gives.
         """
-        folder = find_preset(preset)
-        path = folder / CONFIG
-        config = read_json(path)
-        try:
-            return cls.from_config(config, folder / WEIGHTS)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        return read(preset, cls.from_config)
 
     @classmethod
     def from_config(cls, config: Any, weights: Path | None = None) -> "Preset":
@@ -96,12 +91,6 @@ class Preset:
         Raises:
             ValueError: If the configuration is anything else.
         """
-        version = config.get("format") if isinstance(config, dict) else config
-        if type(version) is not int or version != FORMAT:
-            raise ValueError(
-                f"Expected a preset of format {FORMAT}, which version {__version__} "
-                f"reads. Received: format={reprlib.repr(version)}"
-            )
         expected = {
             "encoder",
             "memory",
@@ -109,12 +98,7 @@ class Preset:
             "head_units",
             "head_activation",
         }
-        missing = sorted(expected - set(config))
-        if missing:
-            raise ValueError(
-                f"Expected {sorted(expected)} in the configuration of a preset. "
-                f"Received: none of {missing}"
-            )
+        check_keys(config, expected)
         encoder = Part.from_config(config["encoder"], ENCODERS.values(), "encoder")
         memory = Part.from_config(config["memory"], MEMORIES.values(), "memory")
         SIZE.check("head_units", config["head_units"])
@@ -134,17 +118,7 @@ class Preset:
             weights,
             normalizes,
         )
-        try:
-            number = preset.num_weights
-        except (TypeError, ValueError, AttributeError, LookupError) as error:
-            raise ValueError(
-                f"Expected a policy that can be built. Received: {error}"
-            ) from error
-        if number > MAX_TOTAL_WEIGHTS:
-            raise ValueError(
-                f"Expected a policy of at most {MAX_TOTAL_WEIGHTS:,} weights. "
-                f"Received: {number:,}"
-            )
+        check_buildable(preset)
         return preset
 
     @classmethod
@@ -185,7 +159,7 @@ class Preset:
         Raises:
             ValueError: As `of`, or if a value is one that no preset holds.
         """
-        _check_state(memory)
+        check_state(memory.state_size)
         preset = cls(
             Part.of(encoder, ENCODERS.values(), "encoder"),
             Part.of(memory, MEMORIES.values(), "memory"),
@@ -213,20 +187,19 @@ class Preset:
     @functools.cached_property
     def num_weights(self) -> int:
         """Number of weights of the policy, which is not built for it."""
-        encoder, memory = self.encoder, self.memory
+        encoder = self.encoder
         features = encoder.cls.count_features(**encoder.arguments)
-        width = memory.arguments["hidden_dim"]
-        if self.actor:
-            actor = self.actor.count_weights(width)
-        else:
-            actor = head_class(self.action_space).count_weights(
-                width, self.action_space, self.head_units, self.head_activation
-            )
-        critic = count_mlp(width, self.head_units, 1)
-        number = encoder.count_weights() + memory.count_weights(features)
+        number = encoder.count_weights() + count_recurrent(
+            features,
+            self.memory,
+            self.action_space,
+            self.head_units,
+            self.head_activation,
+            self.actor,
+        )
         if self.normalize_observations:
             number += ObservationNormalizer.count_weights(self.observation_space)
-        return number + actor + critic
+        return number
 
     def to_config(self) -> dict[str, Any]:
         """The configuration in JSON's types."""
@@ -264,34 +237,12 @@ class Preset:
             ValueError: If the dtype is not one of those of presets, there are no
                 weights to load, or the file does not hold those of this policy.
         """
-        if dtype is not None:
-            check_dtype(dtype)
-        if not load_weights:
-            return self._build(cls, dtype)
-        if self.weights is None:
-            raise ValueError(
-                "Expected a preset with weights. Received: load_weights=True"
-            )
-        received = count_numbers(self.weights)
-        if received != self.num_weights:
-            raise ValueError(
-                f"Expected the {self.num_weights:,} weights that the configuration "
-                f"asks for. Received: {self.weights} with {received:,}"
-            )
-        try:
-            with without_draws():
-                policy = self._build(cls, dtype)
-            policy.load_weights(self.weights)
-        except Exception as error:  # Keras and each backend raise their own
-            raise ValueError(
-                "Expected a policy that can be built, and its weights. Received: "
-                f"{self.weights}: {error}"
-            ) from error
-        return policy
+        return load_policy(self, cls, load_weights, dtype)
 
-    def _build(self, cls: type[Policy], dtype: str | None) -> Policy:
+    def build(self, cls: type[Policy], dtype: str | None) -> Policy:
+        """The policy with fresh weights."""
         memory = self.memory.make(dtype)
-        _check_state(memory)
+        check_state(memory.state_size)
         return cls(
             self.encoder.make(dtype),
             memory,
@@ -303,18 +254,109 @@ class Preset:
         )
 
 
-def _check_state(memory: MemoryRNN) -> None:
-    """Raises a ValueError if the state of one row is too large for a preset."""
-    size = sum(keras.tree.flatten(memory.state_size))
+def read(preset: str | Path, from_config: Callable[[Any, Path], Any]) -> Any:
+    """What a function makes of a preset's configuration and file of weights.
+
+    Raises:
+        ValueError: If there is no such preset, or the function refuses it.
+    """
+    folder = find_preset(preset)
+    path = folder / CONFIG
+    config = read_json(path)
+    try:
+        return from_config(config, folder / WEIGHTS)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def check_keys(config: Any, expected: set[str]) -> None:
+    """Raises a ValueError if a configuration is of another format, or lacks a key."""
+    version = config.get("format") if isinstance(config, dict) else config
+    if type(version) is not int or version != FORMAT:
+        raise ValueError(
+            f"Expected a preset of format {FORMAT}, which version {__version__} "
+            f"reads. Received: format={reprlib.repr(version)}"
+        )
+    missing = sorted(expected - set(config))
+    if missing:
+        raise ValueError(
+            f"Expected {sorted(expected)} in the configuration of a preset. "
+            f"Received: none of {missing}"
+        )
+
+
+def check_state(state_size: Any) -> None:
+    """Raises a ValueError if a state is too large to be one."""
+    size = sum(keras.tree.flatten(state_size))
     if size > MAX_STATE:
         raise ValueError(
             f"Expected a state of at most {MAX_STATE:,} numbers. Received: {size:,}"
         )
 
 
-def save_preset(policy: MemoryPolicy, folder: Path) -> None:
-    """See `MemoryPolicy.save_to_preset`."""
-    text = json.dumps(Preset.of(policy).to_config(), indent=2) + "\n"
+def check_buildable(preset: Any) -> None:
+    """Raises a ValueError if a preset's weights cannot be counted."""
+    try:
+        number = preset.num_weights
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise ValueError(
+            f"Expected a policy that can be built. Received: {error}"
+        ) from error
+    if number > MAX_TOTAL_WEIGHTS:
+        raise ValueError(
+            f"Expected a policy of at most {MAX_TOTAL_WEIGHTS:,} weights. "
+            f"Received: {number:,}"
+        )
+
+
+def count_recurrent(
+    features: int,
+    memory: Part,
+    action_space: gymnasium.Space[Any],
+    head_units: int,
+    head_activation: str,
+    actor: Part | None = None,
+) -> int:
+    """Number of weights of a memory on so many features, and of the heads behind it."""
+    width = memory.arguments["hidden_dim"]
+    if actor:
+        head = actor.count_weights(width)
+    else:
+        head = head_class(action_space).count_weights(
+            width, action_space, head_units, head_activation
+        )
+    return memory.count_weights(features) + head + count_mlp(width, head_units, 1)
+
+
+def load_policy(preset: Any, cls: Any, load_weights: bool, dtype: str | None) -> Any:
+    """A policy of a preset with `weights`, `num_weights` and `build`: see `policy`."""
+    if dtype is not None:
+        check_dtype(dtype)
+    if not load_weights:
+        return preset.build(cls, dtype)
+    if preset.weights is None:
+        raise ValueError("Expected a preset with weights. Received: load_weights=True")
+    received = count_numbers(preset.weights)
+    if received != preset.num_weights:
+        raise ValueError(
+            f"Expected the {preset.num_weights:,} weights that the configuration "
+            f"asks for. Received: {preset.weights} with {received:,}"
+        )
+    try:
+        with without_draws():
+            policy = preset.build(cls, dtype)
+        policy.load_weights(preset.weights)
+    except Exception as error:  # Keras and each backend raise their own
+        raise ValueError(
+            "Expected a policy that can be built, and its weights. Received: "
+            f"{preset.weights}: {error}"
+        ) from error
+    return policy
+
+
+def write(config: dict[str, Any], policy: Any, folder: Path) -> None:
+    """Writes a configuration and the weights of its policy."""
+    text = json.dumps(config, indent=2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(text)
     policy.save_weights(folder / WEIGHTS)

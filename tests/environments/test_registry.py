@@ -17,6 +17,7 @@ MOVES = spaces.MultiDiscrete([3, 3])
 IMAGE_64, IMAGE_84 = (
     spaces.Box(0, 255, (side, side, 3), np.uint8) for side in (64, 84)
 )
+MAZE = spaces.Box(-1.0, 1.0, (4,), np.float32)
 SCREEN = spaces.Box(0, 255, (60, 80, 3), np.uint8)
 VIEW = spaces.Box(0, 255, (7, 7, 3), np.uint8)
 CUE, CLASSIC, CRAFTAX, SUITS = (
@@ -28,6 +29,7 @@ CHAIN = spaces.Box(-1.0, 1.0, (3,), np.float32)
 # Name -> id, time limit and spaces, all as released: none may change unseen.
 ENVIRONMENTS = {
     "tmaze": ("TMaze-v0", 1000, CUE, DISCRETE[4]),
+    "passive_tmaze": ("PassiveTMaze-v0", None, MAZE, DISCRETE[4]),
     "memory_maze_9x9": ("MemoryMaze-9x9-v0", 1000, IMAGE_64, DISCRETE[6]),
     "memory_maze_11x11": ("MemoryMaze-11x11-v0", 2000, IMAGE_64, DISCRETE[6]),
     "memory_maze_13x13": ("MemoryMaze-13x13-v0", 3000, IMAGE_64, DISCRETE[6]),

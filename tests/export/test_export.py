@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 from keras import tree
 
-from keras_agalite import MemoryPolicy, ResNetEncoder
+from keras_agalite import RATE, MemoryPolicy, ResNetEncoder
 from keras_agalite.export import export_policy
 from keras_agalite.export.formats import FORMATS
 from keras_agalite.export.process import main as export_process
@@ -103,6 +103,25 @@ def channels_first_policy():
     return policy
 
 
+def offline_policy():
+    """Memory tokens, a cache and returns to go; segments end on the way."""
+    policy = RATE(
+        MLPEncoder(VECTOR),
+        ACTION_SPACES["multi_discrete"],
+        segment_length=3,
+        num_layers=2,
+        hidden_dim=8,
+        num_heads=2,
+        head_dim=4,
+        intermediate_dim=6,
+        memory_tokens=2,
+        cache_length=5,
+        target_return=1.0,
+    )
+    randomise(policy, scale=0.3)
+    return policy
+
+
 def sample(policy, seed):
     """A random observation, in whose mask some actions are not legal."""
     observation = policy.sample_observation(2, seed)
@@ -119,17 +138,17 @@ def check_acts_alike(policy, folders, tmp_path, python=sys.executable, steps=100
     observations = [sample(policy, seed=t) for t in range(steps)]
     starts = random.random((steps, 2)) < 0.02
     starts[0] = True
-    expected = {
-        "logits": [],
-        "value": [],
-        **{f"next_{x.name}": [] for x in step.states},
-    }
+    expected = {}
     state = policy.initial_state(2)
     for observation, start in zip(observations, starts, strict=True):
         logits, value, state = policy.step(observation, state, start)
-        now = [keras.ops.convert_to_numpy(x) for x in tree.flatten(state)]
-        for rows, x in zip(expected.values(), [logits, value, *now], strict=True):
-            rows.append(x)
+        names = [f"next_{x.name}" for x in step.states]
+        now = dict(zip(names, tree.flatten(state), strict=True))
+        now |= (
+            {"logits": logits} if value is None else {"logits": logits, "value": value}
+        )
+        for name, x in now.items():
+            expected.setdefault(name, []).append(keras.ops.convert_to_numpy(x))
     leaves = zip(*(tree.flatten(x) for x in observations), strict=True)
     names = [x.name for x in step.observations]
     arrays = dict(zip(names, map(np.stack, leaves), strict=True))
@@ -157,7 +176,14 @@ def run_without_keras(command, cwd=None):
 @pytest.mark.process
 @pytest.mark.skipif(not OWN, reason="JAX owns no format")
 @pytest.mark.parametrize(
-    "make", [vector_policy, image_policy, masked_policy, channels_first_policy]
+    "make",
+    [
+        vector_policy,
+        image_policy,
+        masked_policy,
+        channels_first_policy,
+        offline_policy,
+    ],
 )
 def test_an_export_acts_like_its_policy_for_1000_steps(make, tmp_path):
     policy, folders = make(), [tmp_path / format for format in OWN]

@@ -181,6 +181,12 @@ def test_the_list_holds_released_and_trainable_policies():
     assert not unreleased.previous_action_reward
 
 
+@pytest.mark.once
+def test_the_released_weights_fit_into_the_wheel():
+    files = released_folder().glob("*/model.weights.h5")
+    assert sum(file.stat().st_size for file in files) <= 45e6
+
+
 def test_the_list_names_environments_with_their_arguments():
     policies = {policy.name: policy for policy in zoo.list_policies()}
     info = policies["tmaze_20"]

@@ -57,9 +57,9 @@ class FinishedRun:
         return result
 
     def policy(self) -> Any:
-        from keras_agalite import MemoryPolicy
+        from keras_agalite.models import Policy
 
-        return MemoryPolicy.from_preset(self.folder / "preset")
+        return Policy.from_preset(self.folder / "preset")
 
     def _measure(self, actions: str) -> dict[str, Any]:
         from training.evaluation.evaluate import evaluate_recipe
@@ -72,7 +72,7 @@ def finished_runs(folders: list[Path]) -> list[FinishedRun]:
     """The runs of folders, each of which is a run or a sweep.
 
     Raises:
-        ValueError: If one of them is not finished.
+        ValueError: If one of them is not finished, or has no environment.
     """
     runs = [run for folder in folders for run in runs_of(folder)]
     for run in runs:
@@ -83,7 +83,14 @@ def finished_runs(folders: list[Path]) -> list[FinishedRun]:
                 "Expected finished runs, or sweeps of them. Received: "
                 f"{run}, without {', '.join(missing)}"
             )
-    return [FinishedRun(run, load_recipe(run / "recipe.toml")) for run in runs]
+    found = [FinishedRun(run, load_recipe(run / "recipe.toml")) for run in runs]
+    for run in found:
+        if not run.recipe.environment:
+            raise ValueError(
+                "Expected runs that were evaluated. Received: "
+                f"{run.folder}, whose recipe has no environment"
+            )
+    return found
 
 
 def grouped(runs: list[FinishedRun], key: str) -> dict[str, list[FinishedRun]]:

@@ -9,6 +9,7 @@ from keras_agalite.environments.functional.registry import has_functional
 from keras_agalite.presets import find_preset
 from training.envs.make import explained, make_checked
 from training.recipe import Recipe
+from training.recordings.segments import add_previous_spaces
 
 
 def evaluate_recipe(
@@ -49,23 +50,28 @@ def check_evaluation(recipe: Recipe, policy: keras_agalite.MemoryPolicy) -> None
     """Checks that a policy can be evaluated where the recipe says, without playing.
 
     Environments that have a vector form of their own are trained in it, and evaluated
-    in their plain form.
+    in their plain form. Recordings may be of any environment, or of none at hand.
 
     Raises:
         ValueError: If the environment cannot be made, or has other spaces than those
             that the policy was made for.
         EnvironmentFault: If it raises, or gives wrong data, in a reset.
     """
-    if has_functional(recipe.environment):
+    if not recipe.environment:
+        return
+    if has_functional(recipe.environment) and not recipe.is_offline:
         return  # the same functions are trained and evaluated
     with explained(recipe):
         env = make_checked(recipe, 0)
     with contextlib.closing(env):
         found = env.observation_space, env.action_space
         expected = policy.observation_space, policy.action_space
+        if keras_agalite.evaluation.lacks_previous(policy, found[0]):
+            found = add_previous_spaces(*found), found[1]
         if found != expected:
+            source = "the recordings" if recipe.is_offline else "a vector"
             raise ValueError(
-                f"`environment` must have the same spaces alone as in a vector, "
+                f"`environment` must have the same spaces alone as in {source}, "
                 f"{expected}. Received: environment={recipe.environment!r} with {found}"
             )
         env.reset(seed=recipe.evaluation_seed)

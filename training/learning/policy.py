@@ -5,26 +5,53 @@ from typing import Any
 import gymnasium
 import keras
 
-from keras_agalite import MemoryPolicy
+from keras_agalite import ReturnConditionedPolicy
 from keras_agalite.action_masks import mask_sizes
 from keras_agalite.layers.catalog import memory_class
+from keras_agalite.models import Policy
 from keras_agalite.models.action_heads import head_class
-from keras_agalite.models.catalog import encoder_class
+from keras_agalite.models.catalog import OFFLINE_POLICIES, encoder_class
 from keras_agalite.models.spaces import feature_parts
 from keras_agalite.presets import Preset, find_preset
 from keras_agalite.presets.config import SPACES, argument_names
+from keras_agalite.presets.offline import OfflinePreset, find_policy
 from training.recipe import Recipe
 from training.runs.footprint import check_weights
+
+# What a recipe's memory may name beside the memories: policies of their own.
+TRANSFORMERS = {
+    name: cls
+    for name, cls in OFFLINE_POLICIES.items()
+    if cls is not ReturnConditionedPolicy
+}
+
+
+def is_transformer(recipe: Recipe) -> bool:
+    """Whether a recipe's memory is a policy of its own."""
+    return recipe.memory in TRANSFORMERS
 
 
 def check_policy(recipe: Recipe) -> None:
     """Checks what costs nothing to check: names of parts and of a preset.
 
     Raises:
-        ValueError: If there is no such encoder, memory or preset.
+        ValueError: If there is no such encoder, memory or preset, or the engine does
+            not train such a policy.
     """
     encoder_class(recipe.encoder)
-    memory_class(recipe.memory)
+    if not is_transformer(recipe):
+        memory_class(recipe.memory)
+    elif not recipe.is_offline:
+        raise ValueError(
+            '`engine` must be "offline" with the memories '
+            f"{', '.join(TRANSFORMERS)}. Received: engine={recipe.engine!r}, "
+            f"memory={recipe.memory!r}"
+        )
+    if recipe.policy_arguments and not recipe.is_offline:
+        raise ValueError(
+            '`policy_arguments` must be empty but with the engine "offline". '
+            f"Received: policy_arguments={recipe.policy_arguments}"
+        )
     if recipe.initial_preset:
         find_preset(recipe.initial_preset)
 
@@ -42,7 +69,7 @@ def make_policy(
     recipe: Recipe,
     observation_space: gymnasium.Space[Any],
     action_space: gymnasium.Space[Any],
-) -> MemoryPolicy:
+) -> Policy:
     """The recipe's policy, with fresh weights drawn with its seed or a preset's.
 
     It is built from its preset: what could not be saved after training, or be loaded
@@ -55,8 +82,11 @@ def make_policy(
             or holds another policy.
     """
     check_spaces(observation_space, action_space)
+    encoder = _make(encoder_class(recipe.encoder), recipe, "encoder", observation_space)
+    if is_transformer(recipe) or recipe.policy_arguments:
+        return _make_offline(recipe, encoder, action_space)
     described = Preset.of_parts(
-        _make(encoder_class(recipe.encoder), recipe, "encoder", observation_space),
+        encoder,
         _make(memory_class(recipe.memory), recipe, "memory"),
         action_space,
         recipe.head_units,
@@ -70,11 +100,41 @@ def make_policy(
     keras.utils.set_random_seed(recipe.seed)
     policy = described.policy(load_weights=False)
     if initial:
-        weights = initial.policy().get_weights()
-        if [w.shape for w in weights] != [w.shape for w in policy.get_weights()]:
-            raise _another_policy(recipe)
-        policy.set_weights(weights)
+        _take_weights(policy, initial.policy(), recipe)
     return policy
+
+
+def _make_offline(recipe: Recipe, encoder: Any, action_space: Any) -> Policy:
+    """A policy that recordings alone train."""
+    more = recipe.policy_arguments
+    keras.utils.set_random_seed(recipe.seed)
+    if is_transformer(recipe):
+        cls = TRANSFORMERS[recipe.memory]
+        policy = _make(cls, recipe, "memory", encoder, action_space, **more)
+    else:
+        try:
+            policy = ReturnConditionedPolicy(
+                encoder,
+                _make(memory_class(recipe.memory), recipe, "memory"),
+                action_space,
+                recipe.head_units,
+                recipe.head_activation,
+                **more,
+            )
+        except TypeError as error:
+            raise ValueError(f"{error} (policy_arguments={more})") from error
+    check_weights(OfflinePreset.of(policy).num_weights)
+    if recipe.initial_preset:
+        initial = find_policy(type(policy), recipe.initial_preset, True, None)
+        _take_weights(policy, initial, recipe)
+    return policy
+
+
+def _take_weights(policy: Policy, initial: Policy, recipe: Recipe) -> None:
+    weights = initial.get_weights()
+    if [w.shape for w in weights] != [w.shape for w in policy.get_weights()]:
+        raise _another_policy(recipe)
+    policy.set_weights(weights)
 
 
 def _another_policy(recipe: Recipe) -> ValueError:
@@ -84,8 +144,8 @@ def _another_policy(recipe: Recipe) -> ValueError:
     )
 
 
-def _make(cls: Any, recipe: Recipe, part: str, *spaces: Any) -> Any:
-    keywords = getattr(recipe, f"{part}_arguments")
+def _make(cls: Any, recipe: Recipe, part: str, *given: Any, **more: Any) -> Any:
+    keywords = {**getattr(recipe, f"{part}_arguments"), **more}
     # Keras's own, which the policy sets (return_state) or a preset does not hold.
     legal = [name for name in argument_names(cls) if name not in SPACES] + ["dtype"]
     unknown = sorted(set(keywords) - set(legal))
@@ -95,7 +155,7 @@ def _make(cls: Any, recipe: Recipe, part: str, *spaces: Any) -> Any:
             f"Received: {part}_arguments={keywords}, with {', '.join(unknown)}"
         )
     try:
-        return cls(*spaces, **keywords)
+        return cls(*given, **keywords)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{error} ({cls.__name__} with {part}_arguments={keywords})"

@@ -76,7 +76,8 @@ def finished_result(recipe: Recipe, run_dir: Path) -> dict[str, Any] | None:
     result: dict[str, Any] = json.loads(file.read_text("utf-8"))
     # It may be of before: continued for longer, the run has not got there yet.
     done = result["trained_steps"] >= recipe.total_steps
-    return result if done and result["episodes"] == recipe.evaluation_episodes else None
+    expected = recipe.evaluation_episodes if recipe.environment else 0
+    return result if done and result["episodes"] == expected else None
 
 
 def runs_of(folder: Path) -> list[Path]:
@@ -94,6 +95,8 @@ def write_result(
     validation: Validation | None = None,
 ) -> dict[str, Any]:
     """Writes the trained policy as a preset, and its evaluation.
+
+    Without an environment no episode is played.
 
     Args:
         policy: The policy as it is at the end.
@@ -115,7 +118,9 @@ def write_result(
         chosen = validation.choose(policy)
     _write_preset(policy, run_dir, preset)
     sampled = chosen is not None and chosen["actions"] == "sampled"
-    result = evaluate_recipe(policy, recipe, sampled=sampled)
+    result: dict[str, Any] = {"environment": "", "episodes": 0}
+    if recipe.environment:
+        result = evaluate_recipe(policy, recipe, sampled=sampled)
     result["trained_steps"] = trained_steps
     if chosen:
         result["validation"] = chosen

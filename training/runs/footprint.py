@@ -11,17 +11,18 @@ import keras
 import numpy as np
 from keras import tree
 
-from keras_agalite import MemoryPolicy
+from keras_agalite.models import Policy
 from keras_agalite.models.spaces import leaves
 from training.recipe import Recipe
 
 FLOAT = 4
 # Copies of a batch of experience that are alive at once: the replay buffer, what is
-# read from it and what is made of that; in JAX what was collected and what is learnt.
-COPIES = {"tf_agents": 3, "jax": 2}
+# read from it and what is made of that; in JAX what was collected and what is learnt;
+# a batch of recordings, and its tensors.
+COPIES = {"tf_agents": 3, "jax": 2, "offline": 2}
 
 
-def check_ram(policy: MemoryPolicy, recipe: Recipe) -> None:
+def check_ram(policy: Policy, recipe: Recipe) -> None:
     """Raises a ValueError if the recipe surely needs more memory than there is."""
     needed, free = footprint(policy, recipe), available_bytes()
     total = sum(needed.values())
@@ -29,11 +30,22 @@ def check_ram(policy: MemoryPolicy, recipe: Recipe) -> None:
         parts = ", ".join(f"{name} {_gib(size)}" for name, size in needed.items())
         raise ValueError(
             f"The recipe needs at least {_gib(total)} of memory ({parts}) and "
-            f"{_gib(free)} are free. Fewer environments, shorter sequences or more "
-            f"minibatches need less. Received: num_environments="
-            f"{recipe.num_environments}, sequence_length={recipe.sequence_length}, "
-            f"num_minibatches={recipe.num_minibatches}"
+            f"{_gib(free)} are free. {_advice(recipe)}"
         )
+
+
+def _advice(recipe: Recipe) -> str:
+    length = f"sequence_length={recipe.sequence_length}"
+    if recipe.is_offline:
+        return (
+            "Smaller batches or shorter sequences need less. Received: batch_size="
+            f"{recipe.batch_size}, {length}"
+        )
+    return (
+        "Fewer environments, shorter sequences or more minibatches need less. "
+        f"Received: num_environments={recipe.num_environments}, {length}, "
+        f"num_minibatches={recipe.num_minibatches}"
+    )
 
 
 def check_weights(number: int) -> None:
@@ -47,7 +59,7 @@ def check_weights(number: int) -> None:
         )
 
 
-def footprint(policy: MemoryPolicy, recipe: Recipe) -> dict[str, int]:
+def footprint(policy: Policy, recipe: Recipe) -> dict[str, int]:
     """Bytes of what is large, a lower estimate.
 
     Returns:
@@ -56,24 +68,25 @@ def footprint(policy: MemoryPolicy, recipe: Recipe) -> dict[str, int]:
         gradient; `weights`: with their gradient and Adam's two moments; `order`: in
         which the sequences are learnt from.
     """
-    steps = recipe.steps_per_iteration
+    rows = recipe.batch_size if recipe.is_offline else recipe.num_environments
+    steps = rows * recipe.sequence_length
     frame = sum(_bytes(space) for _, space in leaves(policy.observation_space))
     # Logits or deviations, action, log-probability, value, reward and three flags.
     frame += _bytes(policy.action_space) + FLOAT * (policy.actor.noise_size + 4)
     state = sum(tree.flatten(policy.state_size)) * FLOAT
     weights = sum(math.prod(w.shape) for w in policy.trainable_variables) * FLOAT
-    sequences = recipe.num_environments // recipe.num_minibatches
+    sequences = rows if recipe.is_offline else rows // recipe.num_minibatches
     order = recipe.num_epochs if recipe.engine == "jax" else 1
     return {
         "rollout": COPIES[recipe.engine] * steps * frame,
-        "states": 2 * recipe.num_environments * state,
+        "states": 2 * rows * state,
         "activations": sequences * activations(policy, recipe.sequence_length) * FLOAT,
         "weights": 4 * weights,
-        "order": order * recipe.num_environments * FLOAT,
+        "order": order * rows * FLOAT,
     }
 
 
-def activations(policy: MemoryPolicy, length: int) -> int:
+def activations(policy: Policy, length: int) -> int:
     """Numbers that the layers of a policy give for a sequence, without running it.
 
     Of a memory that goes step by step only one step is counted.
@@ -85,7 +98,8 @@ def activations(policy: MemoryPolicy, length: int) -> int:
     observation = policy.sample_observation(1, seed=0)
     one = tree.map_structure(symbolic, observation)
     with _outputs() as sizes:
-        policy(one)
+        # Not a call, which wants a tensor also where a policy has no value.
+        policy.compute_output_spec(one)
     return sum(sizes)
 
 
@@ -98,7 +112,7 @@ def _outputs() -> Iterator[list[int]]:
     def recorded(self: Any, *arguments: Any, **keywords: Any) -> Any:
         result = call(self, *arguments, **keywords)
         first = tree.flatten(result)[0]  # a memory's new state is counted elsewhere
-        if not isinstance(self, MemoryPolicy) and first is not None:
+        if first is not None:
             sizes.append(math.prod(first.shape))
         return result
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from keras_agalite.environments.functional.craftax import Craftax as Craftax
     from keras_agalite.environments.functional.gymnax import Gymnax as Gymnax
     from keras_agalite.environments.functional.gymnax import MemoryChain as MemoryChain
+    from keras_agalite.environments.functional.passive_tmaze import (
+        PassiveTMaze as PassiveTMaze,
+    )
     from keras_agalite.environments.functional.protocol import (
         FunctionalEnv as FunctionalEnv,
     )
@@ -51,6 +54,7 @@ _SOURCES = {
     "FunctionalVectorEnv": "functional_vector",
     "Gymnax": "functional.gymnax",
     "MemoryChain": "functional.gymnax",
+    "PassiveTMaze": "functional.passive_tmaze",
     "PreviousActionReward": "functional.wrappers",
     "RepeatFirst": "functional.repeat",
     "RepeatPrevious": "functional.repeat",

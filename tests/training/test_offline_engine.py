@@ -1,0 +1,217 @@
+"""The engine that learns from recordings, on every backend."""
+
+import dataclasses
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_agalite import MemoryPolicy
+from keras_agalite.models import Policy
+from training.__main__ import main
+from training.analysis.results import finished_runs
+from training.engines import offline, train
+from training.learning.imitation import LearningRate
+from training.recipe import Recipe
+from training.recordings.record import record
+from training.runs.progress import read_curve
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+LENGTH = 8
+SMALL = Recipe(
+    name="small",
+    engine="offline",
+    environment="passive_tmaze",
+    environment_arguments={"corridor_length": LENGTH - 2},
+    recordings="set by the fixture",
+    memory="gru",
+    memory_arguments={"hidden_dim": 16},
+    head_units=16,
+    total_steps=40 * 16 * LENGTH,
+    sequence_length=LENGTH,
+    batch_size=16,
+    batches_per_iteration=10,
+    learning_rate=1e-2,
+    max_gradient_norm=1.0,
+    checkpoint_interval=10 * 16 * LENGTH,
+    evaluation_episodes=10,
+)
+TRANSFORMER = {
+    "memory": "rate",
+    "memory_arguments": {
+        "segment_length": LENGTH // 2,
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "num_heads": 2,
+        "head_dim": 4,
+        "intermediate_dim": 8,
+        "memory_tokens": 2,
+        "dropout": 0.1,
+    },
+    "policy_arguments": {"target_return": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings") / "passive_tmaze"
+    player = "training.recordings.players:PassiveTMazePlayer"
+    arguments = {**SMALL.environment_arguments, "random_length": True}
+    record("passive_tmaze", folder, player, 60, 0, arguments)
+    return str(folder)
+
+
+@pytest.fixture
+def small(recordings):
+    return dataclasses.replace(SMALL, recordings=recordings)
+
+
+def curve_rows(run_dir):
+    return read_curve(run_dir / "curve.jsonl")
+
+
+def arrays_of(run_dir, step):
+    with np.load(run_dir / "checkpoints" / f"step_{step:012}.npz") as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def test_a_memory_learns_what_is_recorded(small, tmp_path):
+    recipe = dataclasses.replace(
+        small, total_steps=80 * 16 * LENGTH, validation_interval=20 * 16 * LENGTH
+    )
+
+    result = train(recipe, tmp_path / "run")
+
+    assert result["success_rate"] == 1.0
+    rows = curve_rows(tmp_path / "run")
+    validated = [row.get("validation_success_rate") for row in rows]
+    assert [x is None for x in validated] == [True, False] * 4
+    assert validated[-1] == 1.0
+    assert rows[-1]["loss"] < 0.1 < rows[0]["loss"]
+    policy = MemoryPolicy.from_preset(tmp_path / "run" / "preset_last")
+    saved = arrays_of(tmp_path / "run", recipe.total_steps)
+    for i, variable in enumerate(policy.trainable_variables):
+        np.testing.assert_array_equal(variable.numpy(), saved[f"weights/{i:04}"])
+
+
+def test_a_resumed_run_repeats_the_one_that_was_not_stopped(small, tmp_path):
+    recipe = dataclasses.replace(small, **TRANSFORMER)
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    train(recipe, whole)
+    middle = recipe.total_steps // 2
+    shutil.copytree(whole, half)
+    (half / "evaluation.json").unlink()
+    for step in range(middle, recipe.total_steps, recipe.checkpoint_interval):
+        (
+            half / "checkpoints" / f"step_{step + recipe.checkpoint_interval:012}.npz"
+        ).unlink()
+
+    train(recipe, half)
+
+    one, other = (arrays_of(x, recipe.total_steps) for x in (whole, half))
+    assert set(one) == set(other)
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+    losses = [[row["loss"] for row in curve_rows(x)] for x in (whole, half)]
+    assert losses[0] == losses[1]
+    policy = Policy.from_preset(half / "preset")
+    assert policy.segment_length == LENGTH // 2
+    assert json.loads((half / "evaluation.json").read_text())["environment"]
+
+
+def test_the_loss_is_the_mean_over_recorded_steps(small, tmp_path):
+    run = offline.Run(small, tmp_path / "run")
+    batch = run.segments.batch(3)
+    out, _ = run.policy(batch.observation)
+    logits = np.asarray(keras.ops.convert_to_numpy(out.logits), np.float64)
+    each = [
+        np.log(np.exp(row).sum()) - row[action]
+        for row, action in zip(
+            logits[batch.mask], batch.action[batch.mask], strict=True
+        )
+    ]
+    assert 0 < batch.mask.sum() < batch.mask.size
+
+    found = run.learner.update(batch, 3)
+
+    loss = float(keras.ops.convert_to_numpy(found["loss"]))
+    assert loss == pytest.approx(np.mean(each), rel=1e-5)
+    run.close()
+
+
+def test_a_step_is_adamw_s(small, tmp_path):
+    recipe = dataclasses.replace(small, weight_decay=0.1, warmup_batches=4)
+    run = offline.Run(recipe, tmp_path / "run")
+    before = run.arrays()
+
+    run.learner.update(run.segments.batch(0), 0)
+
+    rate, after, moved = recipe.learning_rate / 4, run.arrays(), 0
+    for i in range(len(run.learner.variables)):
+        name = f"weights/{i:04}"
+        # The first step of Adam has one size, wherever there is a gradient.
+        change = after[name] - before[name] * (1 - rate * recipe.weight_decay)
+        size = np.abs(change)
+        assert size.max() <= rate * 1.01
+        moved += (size > rate * 0.9).sum()
+    assert moved > 100
+    run.close()
+
+
+def test_the_learning_rate(small):
+    recipe = dataclasses.replace(
+        small, learning_rate=2.0, warmup_batches=4, anneal_learning_rate=True
+    )
+    rates = [
+        float(keras.ops.convert_to_numpy(LearningRate(recipe)(i))) for i in range(41)
+    ]
+    np.testing.assert_allclose(rates[:5], [0.5, 1.0, 1.5, 2.0, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(rates[22], 2.0 * 18 / 36, rtol=1e-6)
+    assert rates[40] == 0.0
+    constant = LearningRate(dataclasses.replace(small, learning_rate=2.0))
+    assert float(keras.ops.convert_to_numpy(constant(10**6))) == 2.0
+
+
+@pytest.mark.once
+def test_a_log_is_enough(small, tmp_path):
+    run_dir = tmp_path / "run"
+    recipe = dataclasses.replace(
+        small, environment="", environment_arguments={}, total_steps=10 * 16 * LENGTH
+    )
+    result = train(recipe, run_dir)
+    assert result == {"environment": "", "episodes": 0, "trained_steps": 1280}
+    assert train(recipe, run_dir) == result
+    assert MemoryPolicy.from_preset(run_dir / "preset").action_space.n == 4
+    with pytest.raises(ValueError, match="whose recipe has no environment"):
+        finished_runs([run_dir])
+    for change in ({"validation_interval": 1}, {"engine": "jax", "recordings": ""}):
+        with pytest.raises(ValueError, match="without an environment"):
+            dataclasses.replace(recipe, **change)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("recordings=nowhere", "Expected a folder of recordings"),
+        ('recordings=""', "`recordings` must be a folder with the engine"),
+        ('engine="jax"', "and empty with another"),
+        ("environment=tmaze", "alone as in the recordings"),
+        ("memory=nope", "nope"),
+        ("memory_arguments={nope=1}", "with nope"),
+        ("policy_arguments={target_return=1.0}", "`previous_reward`"),
+        ("batch_size=0", "`batch_size` must be greater than 0"),
+        ("normalize_observations=true", "false with the engine"),
+        ("warmup_batches=-1", "`warmup_batches` must be 0 or greater"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(small, tmp_path, change, message, capsys):
+    file = tmp_path / "small.toml"
+    file.write_text(small.to_toml())
+    run_dir = ["--run-dir", str(tmp_path / "run")]
+    assert main(["train", str(file), *run_dir, "--set", change]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,1 @@
+"""Recorded episodes: written, read in segments, exchanged with Minari."""

@@ -291,7 +291,7 @@ class SpatialMemory(SequenceMemory):
     of time. The mean of a chunk is scored, and the `num_chunks` best are attended to,
     each for itself; the softmax of their scores says how much each counts.
 
-    Cho et al., "Spatially-Aware Transformers for Embodied Agents", ICLR 2024, arXiv
+    Cho et al., "Spatially-Aware Transformer for Embodied Agents", ICLR 2024, arXiv
     2402.15160: its place memory and hierarchical read. Its Adaptive Memory Allocator
     chooses one of the strategies for a task; that is outside of a layer. In the
     authors' code a query is a set of tokens, whose self-attention is W_o W_v for one

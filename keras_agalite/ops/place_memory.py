@@ -1,6 +1,6 @@
 """A memory of places: what it keeps when it is full, and how it is read.
 
-Cho et al., "Spatially-Aware Transformers for Embodied Agents", ICLR 2024, arXiv
+Cho et al., "Spatially-Aware Transformer for Embodied Agents", ICLR 2024, arXiv
 2402.15160.
 """
 
@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.episodes import memory_scan
+from keras_agalite.ops.precision import number_like
 from keras_agalite.ops.relative_attention import HIDDEN
 
 # What goes when the memory is full: the oldest item; the new one; the oldest one of the
@@ -69,16 +70,17 @@ def allocate(
         chosen = number == ops.min(number, axis=1, keepdims=True)
         lowest = ops.min(ops.where(chosen, places, _LARGE), axis=1, keepdims=True)
         chosen = ops.logical_and(chosen, places == lowest)
-        return ops.min(ops.where(chosen, slots, capacity), axis=1, keepdims=True)
+        none = number_like(slots, capacity)
+        return ops.min(ops.where(chosen, slots, none), axis=1, keepdims=True)
 
     def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
         (source, places, times, count, clock), (place, number) = carry, inputs
         full = count >= capacity
         if strategy == "lifo":
-            gone, new = float(capacity), count
+            gone, new = number_like(count, capacity), count
         else:
-            gone = ops.where(full, oldest(places), float(capacity))
-            new = ops.minimum(count, capacity - 1.0)
+            gone = ops.where(full, oldest(places), number_like(count, capacity))
+            new = ops.minimum(count, number_like(count, capacity - 1))
 
         def add(items: Any, item: Any) -> Any:
             later = ops.concatenate([items[:, 1:], items[:, :1]], axis=1)
@@ -89,7 +91,7 @@ def allocate(
             add(source, number[:, None]),
             add(places, place[:, None]),
             add(times, clock),
-            ops.minimum(count + 1.0, float(capacity)),
+            ops.minimum(count + 1.0, number_like(count, capacity)),
             clock + 1.0,
         ]
         return carry, ops.concatenate([*carry[:4], clock], axis=1)

@@ -274,11 +274,11 @@ def test_which_items_stay(case, strategy):
     sizes = [capacity, capacity, 1, 1]
     empty = [np.zeros((batch, size), "float32") for size in sizes]
 
-    def function(place):
-        held, source, state = allocate(place, empty, strategy)
+    def function(place, *empty):
+        held, source, state = allocate(place, list(empty), strategy)
         return [*held, source, *state]
 
-    outputs = to_numpy(compiled(function)(place))
+    outputs = to_numpy(compiled(function)(place, *empty))
 
     source, places, times, count, clock, last, *state = outputs
     for row, t in np.ndindex(batch, expected.shape[1]):

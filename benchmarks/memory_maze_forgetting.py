@@ -2,8 +2,9 @@
 
 `KERAS_BACKEND=jax python -m benchmarks.memory_maze_forgetting [PRESET]
 [--environment fast_memory_maze_9x9] [--every 200 50 1] [--episodes 128] [--json FILE]
-[--plot FILE]`. Each row plays the same episodes; the first never empties it. Returns are
-also given by quarter of the episode: who remembers a maze finds the next target sooner.
+[--plot FILE]`. Each row plays the same episodes; the first never empties it. Returns
+are also given by quarter of the episode: who remembers a maze finds the next target
+sooner.
 """
 
 import argparse
@@ -109,7 +110,11 @@ def main() -> None:
             flush=True,
         )
         rows.append(
-            {"emptied": name, "returns": returns.tolist(), "quarters": quarters.tolist()}
+            {
+                "emptied": name,
+                "returns": returns.tolist(),
+                "quarters": quarters.tolist(),
+            }
         )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")

@@ -13,9 +13,11 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Exports of one environment's backend are made by the other's interpreter.
 export EXPORT_PYTHON_TENSORFLOW ?= $(abspath $(VENV))/bin/python
 export EXPORT_PYTHON_TORCH ?= $(abspath $(VENV_TORCH))/bin/python
-# Processes among which a suite's files are dealt.
+# Processes among which a suite's files are dealt: whole, since tests of a file share
+# what they compile. Those that start programs share nothing, and are dealt one by one.
 WORKERS ?= 2
-PYTEST = -m pytest -q -n $(WORKERS) --dist loadfile
+DEAL = loadfile
+PYTEST = -m pytest -q -n $(WORKERS) --dist $(DEAL)
 # The rings of tests (docs/contributing.md): what no backend changes runs on JAX alone,
 # what starts programs in test-processes.
 RING = not slow and not process
@@ -85,7 +87,7 @@ test-torch-driver: $(VENV)/ready $(VENV_TORCH)/ready
 
 # Kills, workers, exports, wheels, the README's programs.
 test-processes:
-	$(MAKE) test-jax test-tensorflow test-torch RING="process and not slow"
+	$(MAKE) test-jax test-tensorflow test-torch RING="process and not slow" DEAL=worksteal
 
 # The zoo's policies act in their environments on every backend; TensorFlow and torch
 # borrow the packages. Memory Maze draws with EGL (Debian's libegl1) or OSMesa.

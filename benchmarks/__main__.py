@@ -207,8 +207,11 @@ def _devices(options: Any) -> list[dict[str, Any]]:
         learning = tuple((batch, options.steps) for batch in options.batch)
         acting = tuple(options.batch)
     forms, rounds = options.forms or devices.FORMS, options.rounds or 15
-    rows = devices.devices(forms, learning, acting, rounds, _progress)
-    print(devices.table(rows))
+    print(devices.header(), flush=True)
+    rows = []
+    for row in devices.devices(forms, learning, acting, rounds):
+        print(devices.line(row), flush=True)
+        rows.append(row)
     return rows
 
 

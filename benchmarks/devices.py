@@ -1,15 +1,16 @@
 """The forms of the recurrences on the device at hand, with JAX.
 
 A sequence runs in a loop over time or by associative scans of chunks; the library
-takes the loop on CPUs and the scans elsewhere. Here both run on the same device. All
-programs are compiled at once, in threads, before the first is timed.
+takes the loop on CPUs and the scans elsewhere. Here both run on the same device, and
+a row is printed as soon as it is known.
 """
 
 import contextlib
 import math
 import os
+import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,9 +33,8 @@ def devices(
     learning: Sequence[tuple[int, int]],
     acting: Sequence[int],
     rounds: int,
-    progress: Callable[[str, int, int], None],
-) -> list[dict[str, Any]]:
-    """Rows of forward and backward passes, then of single steps.
+) -> Iterator[dict[str, Any]]:
+    """Rows of forward and backward passes, then of single steps, as they come.
 
     Raises:
         ValueError: If the backend is not JAX.
@@ -44,38 +44,37 @@ def devices(
             "`devices` compares forms that JAX alone has. Received: "
             f"KERAS_BACKEND={keras.backend.backend()}"
         )
-    programs: list[tuple[dict[str, Any], Any, Any]] = []
     layers = {name: make_form(name) for name in forms}
     for batch, steps in learning:
         for name, layer in layers.items():
+            programs = []
             for label, settings in _variants(name, steps):
-                progress(f"tracing {name}, {label}", len(programs), 0)
                 with _settings(**settings):
-                    lowered, arguments = _lower_learning(layer, batch, steps)
-                row = _row("learn", name, label, batch, steps)
-                programs.append((row, lowered, arguments))
+                    program = _lower_learning(layer, batch, steps)
+                programs.append((_row("learn", name, label, batch, steps), *program))
+            yield from _measure(programs, rounds)
     for batch in acting:
         for name, layer in layers.items():
-            progress(f"tracing {name}", len(programs), 0)
-            lowered, arguments = _lower_acting(layer, batch)
-            row = _row("act", name, "", batch, 1)
-            programs.append((row, lowered, arguments))
-    progress(f"compiling {len(programs)} programs", 0, 0)
+            program = _lower_acting(layer, batch)
+            yield from _measure([(_row("act", name, "", batch, 1), *program)], rounds)
+
+
+def _measure(programs: Sequence[Any], rounds: int) -> list[dict[str, Any]]:
+    """Compiles the programs at once, in threads, then times them in turns."""
     with ThreadPoolExecutor(min(len(programs), os.cpu_count() or 1)) as threads:
         compiled = list(threads.map(_compile, (lowered for _, lowered, _ in programs)))
-    rows = [row for row, _, _ in programs]
-    groups: dict[Any, dict[int, Work]] = {}
-    for i, (row, _, arguments) in enumerate(programs):
-        program, row["compile_seconds"] = compiled[i]
+    rows, works = [], {}
+    for (row, _, arguments), (program, seconds) in zip(programs, compiled, strict=True):
+        row["compile_seconds"] = seconds
         row["temporaries_bytes"] = program.memory_analysis().temp_size_in_bytes
-        work = _work(program, arguments, row)
-        groups.setdefault((row["work"], row["batch"]), {})[i] = work
-    for (name, batch), works in groups.items():
-        progress(f"measuring {name}, batch {batch}", 0, 0)
-        for i, times in interleave(works, rounds, 1, lambda: None).items():
-            rows[i]["median_ms"] = float(np.median(times))
-        _compare({i: work for i, work in works.items() if rows[i]["form"]}, rows)
-    progress("", 0, 0)
+        works[row["form"]] = _work(program, arguments, row["work"])
+        rows.append(row)
+    for row, times in zip(
+        rows, interleave(works, rounds, 1, lambda: None).values(), strict=True
+    ):
+        row["median_ms"] = statistics.median(times)
+    if len(rows) > 1:
+        _compare(rows, works)
     return rows
 
 
@@ -84,16 +83,16 @@ def _variants(name: str, steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
     if name in WITHOUT_LOOP:
         yield "", {}
         return
-    yield "loop", {"on_accelerator": lambda: False}
     scan = {"on_accelerator": lambda: True}
+    yield "loop", {"on_accelerator": lambda: False}
+    yield "scan", scan
     if name != "ours":
-        yield "scan", scan
         return
+    yield "scan, states kept", scan | {"KEPT_BYTES": 2**60}
     for size in CHUNKS:
         if size <= steps:
             chunks = {"LONGEST_CHUNK": size, "CHUNK_BYTES": 2**60, "KEPT_BYTES": 0}
             yield f"scan of {size}", scan | chunks
-    yield "scan, states kept", scan | {"KEPT_BYTES": 2**60}
 
 
 @contextlib.contextmanager
@@ -159,7 +158,7 @@ def _compile(lowered: Any) -> tuple[Any, float]:
     return lowered.compile(), time.perf_counter() - begin
 
 
-def _work(program: Any, arguments: Any, row: dict[str, Any]) -> Work:
+def _work(program: Any, arguments: Any, work: str) -> Work:
     """Gradients stay on the device; a step takes NumPy arrays and gives them."""
     import jax
 
@@ -171,45 +170,53 @@ def _work(program: Any, arguments: Any, row: dict[str, Any]) -> Work:
         outputs, state[0] = program(weights, state[0], *inputs)
         return np.asarray(outputs)
 
-    if row["work"] == "learn":
+    if work == "learn":
         return Work(learn, lambda: to_numpy(learn()), 0.0, None)
     state = [arguments[1]]
     return Work(act, lambda: [act()], 0.0, None)
 
 
-def _compare(works: dict[int, Work], rows: list[dict[str, Any]]) -> None:
-    """Notes how far the gradients of each form are from those of the loop."""
-    of_loop: dict[str, list[np.ndarray]] = {}
-    for i, work in works.items():
-        received = work.result()
-        expected = of_loop.setdefault(rows[i]["memory"], received)
-        rows[i]["difference"] = max(
-            float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12))
-            for a, b in zip(received, expected, strict=True)
-        )
-        if not math.isfinite(rows[i]["difference"]):
-            raise ValueError(f"a gradient is not finite. Received: {rows[i]}")
+def _compare(rows: list[dict[str, Any]], works: dict[str, Work]) -> None:
+    """Notes how far the gradients of each form are from those of the first, the loop.
 
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
-    columns = {
-        "work": "{}",
-        "batch": "{}",
-        "steps": "{}",
-        "memory": "{}",
-        "form": "{}",
-        "median_ms": "{:.3f}",
-        "temporaries_bytes": "{:,}",
-        "compile_seconds": "{:.1f}",
-        "difference": "{:.0e}",
-    }
-    lines = [f"{rows[0]['device']}, JAX", ""]
-    lines += ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    Raises:
+        ValueError: If a gradient is not finite.
+    """
+    expected = works[rows[0]["form"]].result()
     for row in rows:
-        cells = [
-            form.format(row[name]) if name in row else ""
-            for name, form in columns.items()
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        row["difference"] = max(
+            float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12))
+            for a, b in zip(works[row["form"]].result(), expected, strict=True)
+        )
+        if not math.isfinite(row["difference"]):
+            raise ValueError(f"a gradient is not finite. Received: {row}")
+
+
+COLUMNS = {
+    "device": "{}",
+    "work": "{}",
+    "batch": "{}",
+    "steps": "{}",
+    "memory": "{}",
+    "form": "{}",
+    "median_ms": "{:.3f}",
+    "temporaries_bytes": "{:,}",
+    "compile_seconds": "{:.1f}",
+    "difference": "{:.0e}",
+}
+
+
+def header() -> str:
+    return _line(COLUMNS) + "\n" + "|---" * len(COLUMNS) + "|"
+
+
+def line(row: dict[str, Any]) -> str:
+    """The row in Markdown."""
+    cells = (
+        form.format(row[name]) if name in row else "" for name, form in COLUMNS.items()
+    )
+    return _line(cells)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -18,9 +18,12 @@ from training.release.tables import FEATURES, comparison_config
 
 
 def _scan(decay: Any, update: Any, initial: Any) -> Any:
-    """All states of h_t = a_t h_(t-1) + x_t, by doubling: the textbook's scan."""
+    """All states of h_t = a_t h_(t-1) + x_t, by doubling: the textbook's scan.
+
+    The first state stands in front, and one decay may serve several states.
+    """
     update = ops.concatenate([initial[:, None], update], axis=1)
-    decay = ops.concatenate([ops.ones_like(initial)[:, None], decay], axis=1)
+    decay = ops.concatenate([ops.ones_like(decay[:, :1]), decay], axis=1)
     if keras.backend.backend() == "jax":
         combine = lambda x, y: (x[0] * y[0], y[0] * x[1] + y[1])  # noqa: E731
         return ops.associative_scan(combine, (decay, update), axis=1)[1][:, 1:]
@@ -74,11 +77,8 @@ def textbook_attention(
         keep = 1.0 - ops.cast(start, "float32")[:, :, None, None]
     key_decay, value_decay = (1.0 - gamma) * keep, (1.0 - beta) * keep
     new_key = gamma * key
-    ones = ops.ones_like(cos)
-    keys = _scan(key_decay[:, :, None] * ones, cos * new_key[:, :, None], tilde_k)
-    values = _scan(
-        value_decay[:, :, None] * ones, cos * (beta * value)[:, :, None], tilde_v
-    )
+    keys = _scan(key_decay[:, :, None], cos * new_key[:, :, None], tilde_k)
+    values = _scan(value_decay[:, :, None], cos * (beta * value)[:, :, None], tilde_v)
     norms = _scan(key_decay, new_key, s)
     read = ops.einsum("btrhf,bthf->btrh", keys, query)
     norm = ops.einsum("bthf,bthf->bth", norms, query)

@@ -141,17 +141,24 @@ def float64():
 def largest_kept_array(function, arrays):
     """Numbers in the largest array of the program `function` and its gradient.
 
-    torch has no program to read: there, all numbers kept for the backward pass.
+    torch has no program to read: there, all numbers that are kept for the backward
+    pass besides the arrays.
     """
     if BACKEND == "torch":
         import torch
 
-        kept = []
+        kept, arrays = [], [torch.tensor(x, requires_grad=True) for x in arrays]
         with torch.autograd.graph.saved_tensors_hooks(
-            lambda x: kept.append(x.numel()) or x, lambda x: x
+            lambda x: kept.append(x) or x, lambda x: x
         ):
-            function(*(torch.tensor(x, requires_grad=True) for x in arrays))
-        return sum(kept)
+            function(*arrays)
+        sizes = {
+            x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() // x.itemsize
+            for x in kept
+        }
+        for x in arrays:
+            sizes.pop(x.untyped_storage().data_ptr(), None)
+        return sum(sizes.values())
     if BACKEND == "jax":
         import jax
 

@@ -71,6 +71,16 @@ TINY = {
         "window": 4,
         "intermediate_dim": 6,
     },
+    "spatial": {
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "num_heads": 2,
+        "capacity": 4,
+        "strategy": "mvfo",
+        "chunk_size": 2,
+        "num_chunks": 2,
+        "intermediate_dim": 6,
+    },
     "lru": {"num_layers": 1, "hidden_dim": 8, "state_dim": 3},
     "mingru": {
         "num_layers": 1,

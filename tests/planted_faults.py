@@ -80,7 +80,7 @@ FAULTS = {
     ),
     "clock_counts_beyond_its_dtype": Fault(
         "state",
-        "ops.cast(ops.mod(count + total, clock_modulus(r, state_dtype)), dtype)",
+        "ops.cast((count + total) % clock_modulus(r, state_dtype), dtype)",
         "ops.cast(count + total, dtype)",
         f"{OPS}::test_clock_wraps_where_float32_would_stop_counting",
     ),

@@ -12,7 +12,7 @@ import benchmarks.measure
 from benchmarks import load
 from benchmarks.__main__ import main
 from benchmarks.forms import make_form
-from benchmarks.measure import BACKEND, sequences
+from benchmarks.measure import BACKEND, learn_work, sequences
 
 # Of the paper's network. On JAX memory can be told; the textbook form is slow to trace.
 STEPS = {"jax": 128, "tensorflow": 9, "torch": 33}[BACKEND]
@@ -41,6 +41,7 @@ def test_ours_acts_as_the_textbook_form(tmp_path):
     run(tmp_path, "act", "--batch", "2")
 
 
+@pytest.mark.once
 def test_no_speed_is_told_of_forms_that_differ(tmp_path, monkeypatch, capsys):
     def other_weights(name):
         layer = make_form(name)
@@ -59,11 +60,23 @@ def test_no_speed_is_told_of_forms_that_differ(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch traces no sequences")
 def test_the_program_does_not_grow_with_the_sequence():
-    layer = make_form("ours")
+    layer = make_form("ours", num_layers=1)
     sizes = [program_size(layer, steps) for steps in (128, 512)]
     assert sizes[1] <= 1.02 * sizes[0]
     # Measured: 4,815 lines of StableHLO, 12,858 nodes of a TensorFlow graph.
     assert sizes[0] <= {"jax": 6_000, "tensorflow": 15_000}[BACKEND]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the others compile a sequence")
+def test_torch_learns_from_a_sequence_in_few_calls():
+    from torch.profiler import profile
+
+    work = learn_work(make_form("ours"), 2, 128)
+    with profile() as profiler:
+        work.run()
+    calls = sum(e.name.startswith("aten::") for e in profiler.events())
+    # Of the loop over time there were 228,448.
+    assert calls <= 22_000
 
 
 def program_size(layer, steps):
@@ -93,6 +106,24 @@ def program_size(layer, steps):
     graph = gradients.get_concrete_function(*arguments).graph.as_graph_def()
     inside = sum(len(function.node_def) for function in graph.library.function)
     return len(graph.node) + inside
+
+
+@pytest.mark.once
+def test_the_forms_of_devices_compute_the_same(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    arguments = ["devices", "--batch", "2", "--steps", "5", "--rounds", "1"]
+    forms = ["--forms", "mingru", "memoryless"]
+    assert main([*arguments, *forms, "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["work"], row["memory"], row["form"]) for row in rows] == [
+        ("learn", "mingru", "loop"),
+        ("learn", "mingru", "scan"),
+        ("learn", "memoryless", ""),
+        ("act", "mingru", ""),
+        ("act", "memoryless", ""),
+    ]
+    assert rows[1]["difference"] < 1e-5
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
 
 
 @pytest.mark.once
@@ -132,6 +163,7 @@ def test_a_backend_is_measured_in_a_process_of_its_own():
     assert benchmarks.backends.measure(BACKEND, sys.executable, "act", ["1"])[0] > 0
 
 
+@pytest.mark.process
 def test_the_time_to_a_first_action(monkeypatch, capsys):
     monkeypatch.setattr(load, "POLICIES", (("tmaze_10", True),))
     (row,) = load.load(lambda *_: None)

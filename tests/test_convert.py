@@ -94,9 +94,11 @@ def test_matches_the_official_code(reference):
     layer, arrays = reference.layer, reference.arrays
     state = convert.state_from_official(layer, reference["state_in"])
     start = arrays["starts"].astype(bool)
+    # Of TensorFlow's graphs, which take eight times as long, one is enough.
+    as_graph = traced if reference.config.get("r") == 7 else lambda function: function
 
     (y, *final), (grad_inputs, *grads) = gradients(
-        traced(lambda x: layer(x, initial_state=state, start=start)),
+        as_graph(lambda x: layer(x, initial_state=state, start=start)),
         [arrays["inputs"]],
         layer.trainable_weights,
         lambda outputs: [arrays["cotangent"], *(0.0 for _ in outputs[1:])],

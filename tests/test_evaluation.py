@@ -110,6 +110,7 @@ def test_an_environment_that_is_given_stays_open(remembers):
     keras_agalite.rollout(remembers, env)
 
 
+@pytest.mark.once
 def test_a_functional_environment_is_the_single_one(tmaze):
     pytest.importorskip("jax")
     env = functional.make_functional("tmaze_10")
@@ -135,11 +136,13 @@ def test_drawn_actions_repeat_with_their_generator(tmaze):
     assert {episode.success for episode in random} == {False, True}
 
 
+@pytest.mark.once
 def test_an_episode_may_be_left(tmaze):
     (episode,) = keras_agalite.rollout(tmaze, make("tmaze_10"), max_steps=4)
     assert (episode.length, episode.success) == (4, None)
 
 
+@pytest.mark.once
 def test_vectors_that_refuse_a_list_of_seeds_are_played_one_by_one():
     played = keras_agalite.rollout(None, "CartPole-v1", 3, seed=7)
     assert [episode.seed for episode in played] == [7, 8, 9]
@@ -171,6 +174,7 @@ def test_what_it_refuses(tmaze, env, keywords, message):
         keras_agalite.rollout(tmaze, env, **keywords)
 
 
+@pytest.mark.once
 def test_an_evaluation_is_what_training_and_the_command_measure(tmaze, tmp_path):
     files = [tmp_path / "training.json", tmp_path / "library.json"]
     arguments = ["evaluate", "tmaze_10", "--episodes", "70", "--json"]
@@ -199,6 +203,7 @@ def test_an_evaluation_describes_the_environment_it_is_given(remembers):
     assert (result["std_return"], result["actions"]) == (None, "random")
 
 
+@pytest.mark.once
 def test_the_command_plays_and_lists(capsys):
     assert main(["play", "tmaze_10", "--seed", "3"]) == 0
     out = capsys.readouterr().out
@@ -210,6 +215,7 @@ def test_the_command_plays_and_lists(capsys):
     assert any(line.startswith("tmaze_10 ") for line in lines)
 
 
+@pytest.mark.once
 def test_the_command_shows_a_window(monkeypatch):
     pytest.importorskip("pygame", exc_type=ImportError)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")

@@ -32,6 +32,8 @@ from keras_agalite.layers.mingru import MinGRU as MinGRU
 from keras_agalite.layers.mingru import MinGRUCell as MinGRUCell
 from keras_agalite.layers.recurrent import GRU as GRU
 from keras_agalite.layers.recurrent import LSTM as LSTM
+from keras_agalite.layers.spatial_memory import SpatialMemory as SpatialMemory
+from keras_agalite.layers.spatial_memory import SpatialMemoryCell as SpatialMemoryCell
 from keras_agalite.layers.stable_hadamard_memory import (
     StableHadamardMemory as StableHadamardMemory,
 )
@@ -53,6 +55,7 @@ MEMORIES: dict[str, type[MemoryRNN]] = {
         Memformer,
         GRCMemory,
         TrMRL,
+        SpatialMemory,
         LRU,
         MinGRU,
         GRU,

@@ -77,7 +77,9 @@ class GTrXLBlock(GatedBlock):
         self, x: Any, state: Any, start: Any, mask: Any, biases: Any = None
     ) -> tuple[Any, Any]:
         # Episodes count from 0, the one that the memory holds; -1 is hidden.
-        age = ops.cast(ops.arange(self.memory_length, 0, -1), state.dtype)
+        age = ops.cast(
+            ops.arange(self.memory_length, 0, -1, dtype="int32"), state.dtype
+        )
         held = age[None, :] <= state[:, -1:]
         number = ops.zeros_like(x[:, :, 0], dtype="int32")
         if start is not None:
@@ -96,7 +98,7 @@ class GTrXLBlock(GatedBlock):
             items, episode = (y[:, -self.memory_length :] for y in (items, episode))
         else:
             valid = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
-            kept = valid + ops.arange(self.memory_length)[None, :]
+            kept = valid + ops.arange(self.memory_length, dtype="int32")[None, :]
             items = ops.take_along_axis(items, kept[:, :, None], axis=1)
             episode = ops.take_along_axis(episode, kept, axis=1)
         seen = episode == number[:, -1:]

@@ -79,7 +79,7 @@ class StableHadamardMemoryBlock(ResidualBlock):
         limit = largest_count(state.dtype)
         rows = ops.zeros_like(steps)
         if self.random_row:
-            rows = hashed_rows(ops.mod(steps, limit), self.num_rows, *self.keys)
+            rows = hashed_rows(steps % limit, self.num_rows, *self.keys)
         memory = ops.reshape(state[:, :-1], (-1, self.matrix_dim, self.matrix_dim))
         read, memory = hadamard_memory(
             share(query),
@@ -91,7 +91,7 @@ class StableHadamardMemoryBlock(ResidualBlock):
             start=start,
             mask=mask,
         )
-        clock = ops.cast(ops.mod(clock, limit), state.dtype)
+        clock = ops.cast(clock % limit, state.dtype)
         memory = ops.reshape(memory, (-1, self.matrix_dim**2))
         state = ops.concatenate([memory, clock[:, None]], axis=1)
         return self.mix_output(read), state

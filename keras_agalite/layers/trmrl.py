@@ -13,7 +13,7 @@ from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import GlorotUniform, Normal, Uniform
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.episodes import steps_of_episode
-from keras_agalite.ops.precision import at_least_float32
+from keras_agalite.ops.precision import at_least_float32, number_like
 from keras_agalite.ops.relative_attention import HIDDEN
 
 
@@ -146,11 +146,13 @@ class TrMRLBlock(Block):
         windows = ops.stack(
             [items[:, i : i + length] for i in range(self.window)], axis=2
         )
-        seen = ops.minimum(steps + 1, self.window)
+        seen = ops.minimum(steps + 1, number_like(steps, self.window))
         place = ops.arange(self.window, dtype="int32") - self.window
         place = place + seen[:, :, None]
         position = ops.take(
-            ops.convert_to_tensor(self.positions), ops.maximum(place, 0), axis=0
+            ops.convert_to_tensor(self.positions, "float32"),
+            ops.maximum(place, ops.zeros_like(place)),
+            axis=0,
         )
         visible = place >= 0
         windows = windows + ops.cast(position, windows.dtype)
@@ -167,7 +169,7 @@ class TrMRLBlock(Block):
         else:
             valid = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
             items = ops.take_along_axis(items, (valid + places)[:, :, None], axis=1)
-        kept = ops.minimum(clock, held)[:, None]
+        kept = ops.minimum(clock, number_like(clock, held))[:, None]
         items = ops.where((places >= held - kept)[:, :, None], items, 0.0)
         items = ops.reshape(items, (-1, held * self.hidden_dim))
         return outputs, ops.concatenate([items, ops.cast(kept, items.dtype)], axis=1)

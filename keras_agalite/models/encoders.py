@@ -23,13 +23,16 @@ from keras_agalite.models.observations import (
     to_features,
 )
 from keras_agalite.models.spaces import (
+    PLACE_ID,
     Keys,
     feature_parts,
+    has_place,
     pick,
     space_from_config,
     space_to_config,
 )
 from keras_agalite.ops._backend import convolution
+from keras_agalite.ops.precision import number_like
 
 # Of `ConvEncoder`: filters, size and strides.
 _CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -42,7 +45,9 @@ class Encoder(keras.layers.Layer, abc.ABC):
     tried without an environment. Discrete parts become one-hot vectors, uint8 parts
     are divided by 255, and the parts of a Dict are concatenated in the order of
     their sorted names, those of a Tuple in theirs. An action mask (the part
-    `action_mask` of a Dict) is left out: the policy reads it.
+    `action_mask` of a Dict) is left out: the policy reads it. The number of a place
+    (the part `place_id` of a Dict) is handed on as it is, as the last feature, for
+    `SpatialMemory`.
 
     A subclass calls this constructor, sets `output_size` to `count_features(...)` and
     builds its weights in `build`. With a `short_name` and `count_weights`,
@@ -79,6 +84,7 @@ class Encoder(keras.layers.Layer, abc.ABC):
             observation_space = space_from_config(observation_space)
         self.observation_space = observation_space
         self.parts = feature_parts(observation_space)
+        self.has_place = has_place(observation_space)
         self.output_size = 0
 
     @classmethod
@@ -112,6 +118,13 @@ class Encoder(keras.layers.Layer, abc.ABC):
             if path != skip
         ]
         return ops.concatenate(features, axis=-1) if features else None
+
+    def hand_on(self, features: Any, observation: Any) -> Any:
+        """The features, and after them the place if there is one."""
+        if not self.has_place:
+            return features
+        place = ops.cast(observation[PLACE_ID], features.dtype)
+        return ops.concatenate([features, ops.reshape(place, (-1, 1))], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         space = space_to_config(self.observation_space)
@@ -170,7 +183,8 @@ class MLPEncoder(Encoder):
     def count_features(
         cls, observation_space: Any, units: Sequence[int], activation: str
     ) -> int:
-        return units[-1] if units else _size(observation_space)
+        size = units[-1] if units else _size(observation_space)
+        return size + has_place(observation_space)
 
     @classmethod
     def count_weights(
@@ -189,7 +203,7 @@ class MLPEncoder(Encoder):
         x = self.features(observation)
         for layer in self.layers:
             x = layer(x)
-        return x
+        return self.hand_on(x, observation)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -297,7 +311,8 @@ class ImageEncoder(Encoder, abc.ABC):
     @classmethod
     def count_features(cls, observation_space: Any, units: int, **config: Any) -> int:
         _, image = cls._image(observation_space)
-        return units + _size(observation_space) - feature_size(image)
+        others = _size(observation_space) - feature_size(image)
+        return units + others + has_place(observation_space)
 
     @classmethod
     def count_weights(cls, observation_space: Any, units: int, **config: Any) -> int:
@@ -322,7 +337,9 @@ class ImageEncoder(Encoder, abc.ABC):
         x = self.trunk(image)
         x = self.output_layer(ops.reshape(x, (-1, self.flat_size)))
         others = self.features(observation, skip=self.image_path)
-        return x if others is None else ops.concatenate([x, others], axis=-1)
+        if others is not None:
+            x = ops.concatenate([x, others], axis=-1)
+        return self.hand_on(x, observation)
 
     def scale(self, image: Any) -> Any:
         """Brightnesses from 0 to 1, in the compute dtype."""
@@ -408,7 +425,11 @@ class GridEncoder(ImageEncoder):
     def trunk(self, image: Any) -> Any:
         grid = ops.cast(image, "int32")
         codes = [
-            ops.one_hot(ops.minimum(grid[..., i], n - 1), n, dtype=self.compute_dtype)
+            ops.one_hot(
+                ops.minimum(grid[..., i], number_like(grid[..., i], n - 1)),
+                n,
+                dtype=self.compute_dtype,
+            )
             for i, n in enumerate(self.categories)
         ]
         return ops.concatenate(codes, axis=-1)

@@ -15,6 +15,8 @@ from keras_agalite.action_masks import ACTION_MASK
 # A space with bounds for each element takes memory when it is made.
 MAX_ELEMENTS = 2**22
 SUPPORTED = "Box, Discrete, MultiBinary, MultiDiscrete, or a Dict or Tuple of them"
+# The part of a Dict that a memory of places reads.
+PLACE_ID = "place_id"
 # Keys in a nested observation: names of Dicts, places in Tuples.
 Keys = tuple[str | int, ...]
 
@@ -248,18 +250,36 @@ def map_leaves(
 
 
 def feature_parts(space: gymnasium.Space[Any]) -> list[tuple[Keys, Any]]:
-    """`leaves` that an encoder sees: all but an action mask.
+    """`leaves` that an encoder sees: all but an action mask and a place.
 
     Raises:
         ValueError: If a space is not one of those supported, or nothing is left.
     """
-    parts = [part for part in leaves(space) if part[0] != (ACTION_MASK,)]
+    others = [(ACTION_MASK,), (PLACE_ID,)]
+    parts = [part for part in leaves(space) if part[0] not in others]
     if not parts:
         raise ValueError(
-            f"Expected an observation of more than its `{ACTION_MASK}`. Received: "
-            f"observation_space={space}"
+            f"Expected an observation of more than its `{ACTION_MASK}` and its "
+            f"`{PLACE_ID}`. Received: observation_space={space}"
         )
     return parts
+
+
+def has_place(space: gymnasium.Space[Any]) -> bool:
+    """Whether observations are Dicts with the number of a place, `place_id`.
+
+    Raises:
+        ValueError: If the part is there and not one number.
+    """
+    part = space.spaces.get(PLACE_ID) if isinstance(space, spaces.Dict) else None
+    if part is None:
+        return False
+    if not isinstance(part, spaces.Discrete) and math.prod(part.shape or (0,)) != 1:
+        raise ValueError(
+            f"Expected a `{PLACE_ID}` that is one number: a Discrete, or a Box of one "
+            f"element. Received: {PLACE_ID}={part}"
+        )
+    return True
 
 
 def pick(observation: Any, path: Keys) -> Any:

@@ -99,6 +99,19 @@ def parallel_scan(
     return keras.ops.swapaxes(ys, 0, 1), carry
 
 
+def own_form(name: str) -> Callable[..., Any] | None:
+    """The form that a backend has of its own of an operation over a sequence.
+
+    Args:
+        name: `"oscillating_attention"`, `"linear_recurrence"` or
+            `"gated_delta_rule"`; the function of that name says what it takes.
+
+    Returns:
+        None where the operation is to be scanned.
+    """
+    return getattr(_implementation, name, None)
+
+
 def rows_or_zeros(kept: Any, x: Any) -> Any:
     """The rows of x that are kept, zeros instead of the others.
 

@@ -5,6 +5,12 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from keras_agalite.ops._torch_attention import (
+    oscillating_attention as oscillating_attention,
+)
+from keras_agalite.ops._torch_delta_rule import gated_delta_rule as gated_delta_rule
+from keras_agalite.ops._torch_recurrence import linear_recurrence as linear_recurrence
+
 # Whether gradients reach what a step reads besides its arguments.
 READS_AROUND = True
 

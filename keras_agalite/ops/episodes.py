@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_agalite.ops import _backend
-from keras_agalite.ops.precision import at_least_float32
+from keras_agalite.ops.precision import at_least_float32, number_like
 from keras_agalite.ops.starts import empty_at_start
 
 
@@ -96,8 +96,10 @@ def last_true(flags: Any) -> tuple[Any, Any]:
     if flags.shape[1] == 1:
         # Without what torch.export cannot follow.
         return count, ops.zeros_like(count)
-    last = ops.take_along_axis(_true_first(flags), ops.maximum(count - 1, 0), axis=1)
-    return count, ops.minimum(last, length - 1)
+    last = ops.take_along_axis(
+        _true_first(flags), ops.maximum(count - 1, ops.zeros_like(count)), axis=1
+    )
+    return count, ops.minimum(last, number_like(last, length - 1))
 
 
 def steps_of_episode(clock: Any, like: Any, start: Any, mask: Any) -> tuple[Any, Any]:
@@ -138,17 +140,23 @@ def valid_first(sequences: Any, start: Any, mask: Any) -> tuple[Any, Any, Any, A
     """
     length = ops.shape(mask)[1]
     count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
-    valid = ops.arange(length)[None, :] < count[:, -1:]
-    order = ops.minimum(_true_first(mask), length - 1)
+    valid = ops.arange(length, dtype="int32")[None, :] < count[:, -1:]
+    order = _true_first(mask)
+    order = ops.minimum(order, number_like(order, length - 1))
     sequences = ops.take_along_axis(sequences, order[:, :, None], axis=1)
     if start is not None:
         start = ops.take_along_axis(ops.cast(start, "int32"), order, axis=1)
         start = ops.logical_and(start > 0, valid)
-    return sequences, start, valid, ops.maximum(count - 1, 0)[:, :, None]
+    return (
+        sequences,
+        start,
+        valid,
+        ops.maximum(count - 1, ops.zeros_like(count))[:, :, None],
+    )
 
 
 def _true_first(flags: Any) -> Any:
     """Positions of what is True, in order, then the length."""
     length = ops.shape(flags)[1]
     steps = ops.arange(length, dtype="int32")[None, :]
-    return ops.sort(ops.where(flags, steps, length), axis=1)
+    return ops.sort(ops.where(flags, steps, number_like(steps, length)), axis=1)

@@ -8,8 +8,10 @@ from typing import Any
 
 from keras import ops
 
+from keras_agalite.ops import _backend
 from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.linear_scan import Product, linear_scan
+from keras_agalite.ops.precision import at_least_float32
 
 # The state is multiplied by a matrix from the right.
 _MATRIX = Product(
@@ -85,7 +87,29 @@ def gated_delta_rule(
         return [s], read([s], inputs)
 
     inputs = [query, key, value, alpha, beta]
+    form = _backend.own_form("gated_delta_rule")
+    if form is not None and value.shape[1] != 1:
+        result = form(*_without_mask(inputs, state, start, mask))
+        if result is not None:
+            return result[0], ops.cast(result[1], state.dtype)
     y, (state,) = linear_scan(
         gates, read, [state], inputs, start, mask, product=_MATRIX, step=step
     )
     return y, state
+
+
+def _without_mask(inputs: Any, state: Any, start: Any, mask: Any) -> list[Any]:
+    """In float32 at least; a masked token fades and writes nothing, be it NaN."""
+    dtype = at_least_float32(inputs[0].dtype)
+    inputs = [ops.cast(x, dtype) for x in inputs]
+    if start is not None:
+        start = ops.cast(start, "bool")
+    if mask is not None:
+        mask = ops.cast(mask, "bool")
+        if start is not None:
+            start = ops.logical_and(start, mask)
+        inputs = [
+            ops.where(ops.reshape(mask, (*mask.shape, *[1] * (len(x.shape) - 2))), x, z)
+            for x, z in zip(inputs, (0.0, 0.0, 0.0, 1.0, 0.0), strict=True)
+        ]
+    return [*inputs, ops.cast(state, dtype), start]

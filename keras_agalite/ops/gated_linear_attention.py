@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_agalite.ops import _backend
 from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.linear_scan import linear_scan
 from keras_agalite.ops.precision import at_least_float32, largest_count
@@ -193,7 +194,7 @@ def agalite_attention(
     table = np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)
     phases = ops.take(
         ops.convert_to_tensor(table, dtype),
-        ops.mod(count[:, None] + steps, cosines.shape[0]),
+        (count[:, None] + steps) % cosines.shape[0],
         axis=0,
     )
     inputs.append(phases)
@@ -218,6 +219,16 @@ def agalite_attention(
         y = ops.sum(values * weighted[..., None], axis=1)
         return y / (scale * read[:, -1] + EPSILON)[..., None]
 
-    outputs, (keys, values) = linear_scan(gates, read, [keys, values], inputs, start)
-    clock = ops.cast(ops.mod(count + total, clock_modulus(r, state_dtype)), dtype)
+    form = _backend.own_form("oscillating_attention")
+    if form is None or length == 1:
+        carry = [keys, values]
+        outputs, (keys, values) = linear_scan(gates, read, carry, inputs, start)
+    else:
+        if start is not None:
+            start = ops.cast(start, "bool")
+        folded = ops.convert_to_tensor(weights, dtype)
+        outputs, keys, values = form(
+            inputs, keys, values, start, folded, scale, EPSILON
+        )
+    clock = ops.cast((count + total) % clock_modulus(r, state_dtype), dtype)
     return outputs, ops.cast(pack_agalite_state(keys, values, clock), state_dtype)

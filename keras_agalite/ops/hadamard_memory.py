@@ -36,12 +36,10 @@ def hashed_rows(clock: Any, num_rows: int, *keys: int) -> Any:
     tables = np.frombuffer(numbers, "<u4").reshape(2, _TABLE) % num_rows
     low, high = (
         # A column: torch.export can follow a look-up in a matrix.
-        ops.take(ops.convert_to_tensor(table.astype("int32")[:, None]), place, axis=0)
-        for table, place in zip(
-            tables, (ops.mod(clock, _TABLE), clock // _TABLE), strict=True
-        )
+        ops.take(ops.convert_to_tensor(table[:, None], "int32"), place, axis=0)
+        for table, place in zip(tables, (clock % _TABLE, clock // _TABLE), strict=True)
     )
-    return ops.mod(low + high, num_rows)[..., 0]
+    return ((low + high) % num_rows)[..., 0]
 
 
 def hadamard_memory(

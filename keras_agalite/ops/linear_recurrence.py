@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_agalite.ops import _backend
 from keras_agalite.ops.checks import check_inputs
 from keras_agalite.ops.linear_scan import linear_scan
 from keras_agalite.ops.precision import at_least_float32
@@ -51,6 +52,12 @@ def linear_recurrence(
         decay, update = ops.where(valid, decay, 1.0), ops.where(valid, update, 0.0)
         if start is not None:
             start = ops.logical_and(start, mask)
+    form = _backend.own_form("linear_recurrence")
+    if form is not None and decay.shape[1] != 1:
+        if start is not None:
+            start = ops.cast(start, "bool")
+        states, last = form(decay, update, ops.cast(state, dtype), start)
+        return states, ops.cast(last, state.dtype)
     states, (state,) = linear_scan(
         lambda inputs: ([inputs[0]], [inputs[1]]),
         lambda carry, inputs: carry[0],

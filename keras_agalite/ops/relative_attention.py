@@ -29,7 +29,8 @@ def distance_encoding(furthest: Any, dim: int, nearest: Any = 0) -> Any:
         float32 tensor of shape `(furthest - nearest + 1, dim)`.
     """
     frequency = 1.0 / 10000.0 ** (np.arange(0.0, dim, 2.0) / dim)
-    distance = furthest - ops.arange(furthest - nearest + 1)
+    number = furthest - nearest + 1
+    distance = furthest - ops.arange(number, dtype="int32")
     angle = ops.cast(distance, "float32")[:, None] * ops.cast(frequency, "float32")
     # An odd dim has one cosine less.
     return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=1)[:, :dim]
@@ -109,8 +110,8 @@ def relative_attention(
 
     distance = (
         memory_length
-        + ops.arange(ops.shape(query)[1])[:, None]
-        - ops.arange(ops.shape(key)[1])[None, :]
+        + ops.arange(ops.shape(query)[1], dtype="int32")[:, None]
+        - ops.arange(ops.shape(key)[1], dtype="int32")[None, :]
     )
     seen = distance >= 0
     if sliding_window:

@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from keras_agalite.ops.episodes import last_true
+from keras_agalite.ops.precision import number_like
 
 
 def short_convolution(
@@ -33,8 +34,10 @@ def short_convolution(
     else:
         count, last = last_true(start)
         steps = ops.arange(length, dtype="int32")[None, :]
-        age = ops.where(count > 0, steps - last, size)
-        started = ops.where(count[:, -1:] > 0, last[:, -1:], 1 - size)
+        age = ops.where(count > 0, steps - last, number_like(last, size))
+        started = ops.where(
+            count[:, -1:] > 0, last[:, -1:], number_like(last[:, -1:], 1 - size)
+        )
     y = kernel[0] * x
     for j in range(1, size):
         past = items[:, size - 1 - j : size - 1 - j + length]

@@ -23,12 +23,18 @@ from keras_agalite.layers import GRU
 from tests.integrations.setup import small_policy
 
 BOX, DISCRETE = spaces.Box(-1.0, 1.0, (2,), np.float32), spaces.Discrete(2)
+DTYPES = ("int8", "int16", "uint16", "uint32", "float16")
 PAIRS = {
-    "multi_discrete": (spaces.MultiDiscrete([2, 3]), DISCRETE),
-    "multi_discrete_action": (DISCRETE, spaces.MultiDiscrete([2, 3])),
-    "float64_action": (BOX, spaces.Box(-1.0, 1.0, (2,), np.float64)),
-    "multi_binary": (spaces.MultiBinary(3), DISCRETE),
-    "multi_binary_action": (BOX, spaces.MultiBinary((2, 1))),
+    "multi_discrete": (spaces.MultiDiscrete([2, 3]), spaces.MultiDiscrete([2, 3])),
+    "multi_binary": (spaces.MultiBinary(3), spaces.MultiBinary((2, 1))),
+    "float64": (
+        spaces.Box(0, 9, (2,), np.float64),
+        spaces.Box(-1.0, 1.0, (2,), np.float64),
+    ),
+    "dtypes": (
+        spaces.Dict({x: spaces.Box(0, 9, (2,), np.dtype(x).type) for x in DTYPES}),
+        DISCRETE,
+    ),
     "starts": (
         spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[0, 1], [-2, 5]]),
         spaces.MultiDiscrete([2, 3], start=[1, -3]),
@@ -39,10 +45,6 @@ PAIRS = {
         spaces.Dict({"view": BOX, "action_mask": spaces.MultiBinary(2)}),
         DISCRETE,
     ),
-    **{
-        dtype: (spaces.Box(0, 9, (2,), np.dtype(dtype).type), DISCRETE)
-        for dtype in ("int8", "int16", "uint16", "uint32", "float16", "float64")
-    },
 }
 
 

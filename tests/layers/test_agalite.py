@@ -45,17 +45,17 @@ def test_one_step_of_fit_lowers_the_loss():
     model = keras.Sequential(
         [
             keras.Input((TIME, FEATURES)),
-            make_memory("agalite", return_sequences=False),
+            make_memory("agalite", num_layers=1, return_sequences=False),
             keras.layers.Dense(1),
         ]
     )
     model.compile(keras.optimizers.SGD(0.01), "mse")
     x, y = random_sequences(), np.ones((BATCH, 1))
 
-    before = model.evaluate(x, y, verbose=0)
-    model.fit(x, y, epochs=1, verbose=0)
+    # One batch an epoch, whose loss is that before its step.
+    before, after = model.fit(x, y, epochs=2, verbose=0).history["loss"]
 
-    assert model.evaluate(x, y, verbose=0) < before
+    assert after < before
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="shapes are static elsewhere")
@@ -95,8 +95,8 @@ def test_unknown_sizes_in_tensorflow(shape, jit_compile):
     )
 
 
-def test_a_policy_of_the_papers_size_compiles_in_a_minute():
-    layer = AGaLiTe()
+def test_a_block_of_the_papers_size_compiles_in_20_seconds():
+    layer = AGaLiTe(num_layers=1)
     layer.build((1, 128, 16))
     x = np.random.default_rng(0).normal(size=(1, 128, 16)).astype("float32")
 
@@ -106,5 +106,5 @@ def test_a_policy_of_the_papers_size_compiles_in_a_minute():
     )
     seconds = time.process_time() - begin
 
-    assert seconds < 60
+    assert seconds < 20
     assert all(np.all(np.isfinite(g)) and np.any(g != 0) for g in grads)

@@ -183,7 +183,7 @@ def test_half_precision_stays_close(sliding_window):
 def test_unknown_sizes_in_tensorflow(shape, jit_compile, sliding_window):
     import tensorflow as tf
 
-    layer = make_gtrxl(sliding_window=sliding_window)
+    layer = make_gtrxl(num_layers=1, sliding_window=sliding_window)
     x, start = random_sequences(), random_starts(BATCH, 7)
     mask = np.random.default_rng(1).random((BATCH, 7)) < 0.7
     function = tf.function(

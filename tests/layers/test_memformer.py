@@ -24,6 +24,7 @@ def test_heads_of_another_width_are_refused():
         MemformerCell(hidden_dim=10)
 
 
+@pytest.mark.once
 def test_nothing_is_written_before_a_segment_ends():
     single = make_memory("memformer", segment_length=1, return_state=True)
     long = make_memory("memformer", segment_length=TIME, return_state=True)

@@ -90,6 +90,7 @@ def test_chunks_equal_the_whole(name):
         ("shm", [17]),
         ("grc", [12]),
         ("trmrl", [25]),
+        ("spatial", [4 * 10 + 2]),
         ("memformer", [(3 + 1) * 8 + 1]),
     ],
 )
@@ -264,8 +265,6 @@ def test_tensors_by_position_are_in_the_order_of_keras(name):
     ("name", "zero_output_for_mask", "return_sequences"),
     [
         ("agalite", True, True),
-        ("agalite", True, False),
-        ("agalite", False, True),
         ("agalite", False, False),
         ("galite", False, True),
         ("gtrxl", False, True),

@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_agalite.layers import TrMRL
 from keras_agalite.ops.cached_memory import share_heads, update_cache
+from keras_agalite.ops.place_memory import STRATEGIES, allocate, hierarchical_read
 from keras_agalite.ops.slot_attention import (
     attend_to_slots,
     slot_queries,
@@ -24,7 +25,7 @@ from keras_agalite.ops.slot_memory import (
     slot_memory,
     write_slots,
 )
-from tests.helpers import gradients
+from tests.helpers import compiled, gradients, to_numpy
 
 FOLDER = Path(__file__).parents[1] / "reference" / "memories"
 
@@ -132,14 +133,15 @@ def test_whole_segments():
     "name", ["per_environment", "per_environment_interpolated", "batch_mean"]
 )
 def test_gated_recurrent_cache(name):
-    """Whole segments update all slots; with `batch_mean`, those of all rows at once."""
+    """Segments update all slots; `batch_mean` keeps the mean over the rows."""
     reference = Reference(f"grc_{name}")
     heads, slots = (reference.config[key] for key in ("heads", "cache_length"))
     mean, x = name == "batch_mean", reference["inputs"]
     starts = np.zeros(x.shape[:2], bool) if mean else reference["starts"]
     first = reference["memory_in"][0] if mean else reference["memory_in"]
     reference.arrays["cache"] = np.zeros_like(first) + first
-    reference.arrays["grad_cache"] = reference.arrays.get("grad_memory_in", 0 * first)
+    if not mean:
+        reference.arrays["grad_cache"] = reference["grad_memory_in"]
 
     def attend(x, slots, w, name):
         key, value = ops.split(ops.transpose(w[f"{name}.kv.weight"]), 2, axis=1)
@@ -174,17 +176,20 @@ def test_gated_recurrent_cache(name):
                 kernels["add"][0],
                 ops.stack([w["Norm1.weight"], w["Norm1.bias"]]),
             )
-            if mean:
-                cache = ops.mean(cache, axis=0, keepdims=True)
-            read = ops.broadcast_to(cache, (len(tokens), *cache.shape[1:]))
-            cached = attend(tokens[..., :width], read, w, "attn_mem")
+            cached = attend(tokens[..., :width], cache, w, "attn_mem")
             outputs.append(share_heads(ops.sigmoid(w["lam"]), own, cached))
-            memories.append(cache)
             if mean:
-                cache = ops.stop_gradient(cache)
+                cache = ops.stop_gradient(ops.mean(cache, axis=0, keepdims=True))
+            memories.append(cache)
         return ops.stack(outputs), ops.stack(memories)
 
-    reference.check(function, ["inputs", "cache"], ["outputs", "memory_out"])
+    if mean:  # no gradient through the cache
+        first = reference["cache"]
+        reference.check(
+            lambda x, w: function(x, first, w), ["inputs"], ["outputs", "memory_out"]
+        )
+    else:
+        reference.check(function, ["inputs", "cache"], ["outputs", "memory_out"])
 
 
 def linear(weights, name, x):
@@ -258,3 +263,97 @@ def assert_close(grad, expected, name=""):
     """Two gradients, by the norm of their difference."""
     difference = np.linalg.norm(grad - expected)
     assert difference < 1e-4 * max(1.0, np.linalg.norm(expected)), name
+
+
+@pytest.mark.parametrize("case", range(3))
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_which_items_stay(case, strategy):
+    group = Reference("sat_allocation").group(f"case_{case}")
+    place, expected = group["places"].astype("float32"), group[strategy]
+    batch, _, capacity = expected.shape
+    sizes = [capacity, capacity, 1, 1]
+    empty = [np.zeros((batch, size), "float32") for size in sizes]
+
+    def function(place, *empty):
+        held, source, state = allocate(place, list(empty), strategy)
+        return [*held, source, *state]
+
+    outputs = to_numpy(compiled(function)(place, *empty))
+
+    source, places, times, count, clock, last, *state = outputs
+    for row, t in np.ndindex(batch, expected.shape[1]):
+        number = int(count[row, t, 0])
+        items = (source[row, t, :number] - capacity).astype(int)
+        kept = expected[row, t]
+        assert sorted(items) == sorted(kept[kept >= 0])
+        np.testing.assert_array_equal(times[row, t, :number], items)
+        np.testing.assert_array_equal(places[row, t, :number], place[row, items])
+        assert clock[row, t, 0] == t
+    np.testing.assert_array_equal(last, source[:, -1])
+    for after, step in zip(state[:3], (places, times, count), strict=True):
+        np.testing.assert_array_equal(after, step[:, -1])
+
+
+def test_hierarchical_read():
+    reference = Reference("sat_read")
+    config = reference.config
+    heads, dim = config["heads"], config["d_model"]
+    place = reference["place"]
+    # Without the key's bias: it moves all scores of chunks alike.
+    for group in ("params", "grad_params"):
+        for i in range(config["layers"]):
+            name = f"{group}/{i}.hcamblock.attn.to_summary_keys.bias"
+            bias = reference.arrays.pop(name)
+            assert group == "params" or np.abs(bias).max() < 1e-5
+    added = reference["time_embedding"] + reference["place_embedding"][place]
+    reference.arrays["features"] = reference["features"]
+    reference.arrays["grad_features"] = reference["grad_inputs"]
+
+    def normed(x, w, name):
+        x = x - ops.mean(x, axis=-1, keepdims=True)
+        x = x * ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + 1e-5)
+        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def attend(x, w, name):
+        """Self-attention of the queries, which the layer has none of."""
+        key, value = ops.split(ops.transpose(w[f"{name}.to_kv.weight"]), 2, axis=1)
+        query = slot_queries(x, ops.transpose(w[f"{name}.to_q.weight"]), key, heads)
+        mixed = [attend_to_slots(query[:, i], x) for i in range(x.shape[1])]
+        return linear(w, f"{name}.to_out", slot_values(ops.stack(mixed, 1), value))
+
+    def function(features, x, w):
+        batch, queries = x.shape[:2]
+
+        def by_query(y):
+            y = ops.repeat(ops.expand_dims(y, 1), queries, axis=1)
+            return ops.reshape(y, (batch * queries, *y.shape[2:]))
+
+        items = by_query(features + added)
+        places = by_query(place.astype("float32"))
+        for i in range(config["layers"]):
+            x = x + attend(normed(x, w, f"{i}.lablock.norm"), w, f"{i}.lablock.attn")
+            n, name = normed(x, w, f"{i}.hcamblock.norm"), f"{i}.hcamblock.attn"
+            key, value = ops.split(
+                ops.transpose(w[f"{name}.attn.to_kv.weight"]), 2, axis=1
+            )
+            query = ops.transpose(w[f"{name}.attn.to_q.weight"])
+            summary = linear(w, f"{name}.to_summary_queries", n)
+            summary = ops.matmul(summary, w[f"{name}.to_summary_keys.weight"])
+            mixed = hierarchical_read(
+                ops.reshape(slot_queries(n, query, key, heads), (-1, heads, dim)),
+                ops.reshape(summary / dim**0.5, (-1, dim)),
+                items,
+                places,
+                places >= 0,
+                chunk_size=config["chunk"],
+                num_chunks=config["top_k"],
+            )
+            read = ops.reshape(slot_values(mixed, value), x.shape)
+            x = x + linear(w, f"{name}.attn.to_out", read)
+            n = normed(x, w, f"{i}.norm")
+            x = x + linear(
+                w, f"{i}.mlp.mlp.3", ops.relu(linear(w, f"{i}.mlp.mlp.0", n))
+            )
+        return [x]
+
+    reference.check(function, ["features", "query"], ["outputs"])

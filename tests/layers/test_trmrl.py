@@ -6,6 +6,7 @@ from keras_agalite.layers.trmrl import FixupInitializer
 from tests.layers.memories import assert_close, make_memory, random_sequences, run
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("num_layers", [1, 3])
 def test_a_step_depends_on_its_window_alone(num_layers):
     memory = make_memory("trmrl", num_layers=num_layers)
@@ -20,6 +21,7 @@ def test_a_step_depends_on_its_window_alone(num_layers):
     assert change[:4].min() > 1e-4
 
 
+@pytest.mark.once
 def test_a_token_ages():
     """The same tokens in other places of the window read otherwise."""
     memory = make_memory("trmrl")

@@ -107,6 +107,41 @@ def test_parts_are_sorted_by_name_however_the_space_orders_them():
     np.testing.assert_array_equal(to_numpy(received), [[0.0, 1.0, 7.0]])
 
 
+@pytest.mark.parametrize(
+    "place",
+    [spaces.Discrete(300, start=-1), spaces.Box(0, 255, (1,), np.uint8)],
+    ids=["discrete", "box"],
+)
+def test_a_place_is_handed_on_as_it_is_and_last(place):
+    space = spaces.Dict({"image": IMAGE, "place_id": place, "z": VECTOR})
+    observation = sample(space)
+    without = {name: x for name, x in observation.items() if name != "place_id"}
+    for make in (MLPEncoder, lambda space: ResNetEncoder(space, 4, (4,))):
+        encoder = make(space)
+        plain = make(spaces.Dict({"image": IMAGE, "z": VECTOR}))
+        encoder.build()
+        plain.build()
+        plain.set_weights(encoder.get_weights())
+
+        received = to_numpy(compiled(lambda x, e=encoder: e(x))(observation))
+
+        assert received.shape[1] == encoder.output_size == plain.output_size + 1
+        expected = to_numpy(compiled(lambda x, e=plain: e(x))(without))
+        np.testing.assert_allclose(received[:, :-1], expected, atol=1e-6)
+        np.testing.assert_array_equal(
+            received[:, -1], observation["place_id"].reshape(-1)
+        )
+    mlp = MLPEncoder(space, units=(5,))
+    assert mlp.output_size == MLPEncoder.count_features(space, (5,), "tanh") == 6
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("place", [VECTOR, spaces.MultiDiscrete([2, 2])])
+def test_a_place_is_one_number(place):
+    with pytest.raises(ValueError, match=r"`place_id` that is one number.*Received"):
+        MLPEncoder(spaces.Dict({"place_id": place, "x": VECTOR}))
+
+
 def test_conv_is_three_convolutions_and_a_dense_layer():
     encoder = ConvEncoder(LARGE_IMAGE, units=5)
     image = sample(LARGE_IMAGE)

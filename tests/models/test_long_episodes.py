@@ -10,11 +10,16 @@ from tests.models.conftest import ACTION_SPACES, VECTOR
 PRECISIONS = {"mixed_float16": 0.01, "mixed_bfloat16": 0.04}
 
 
-def make(dtype):
+def make(dtype, **arguments):
     return keras_agalite.MemoryPolicy(
         keras_agalite.MLPEncoder(VECTOR, dtype=dtype),
         keras_agalite.AGaLiTe(
-            hidden_dim=32, num_heads=2, head_dim=16, intermediate_dim=32, dtype=dtype
+            hidden_dim=32,
+            num_heads=2,
+            head_dim=16,
+            intermediate_dim=32,
+            dtype=dtype,
+            **arguments,
         ),
         ACTION_SPACES["discrete"],
     )
@@ -30,9 +35,9 @@ def state_error(state, exact):
     return max(errors)
 
 
-def play(precision, steps, checks):
+def play(precision, steps, checks, **arguments):
     """The errors of the state after each of some steps of one episode."""
-    exact, mixed = make("float32"), make(precision)
+    exact, mixed = make("float32", **arguments), make(precision, **arguments)
     mixed.set_weights(exact.get_weights())
     states = [exact.initial_state(1), mixed.initial_state(1)]
     noise, errors = np.random.default_rng(0), []
@@ -48,7 +53,7 @@ def play(precision, steps, checks):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_state_of_some_hundred_steps(precision):
-    errors = play(precision, 300, {30, 100, 300})
+    errors = play(precision, 300, {30, 100, 300}, num_layers=2)
     assert 0.0 < max(errors) < PRECISIONS[precision]
 
 

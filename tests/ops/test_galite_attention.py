@@ -42,7 +42,7 @@ def attend(query, key, value, beta, gamma, *rest, start=None, mask=None):
     )
 
 
-@pytest.mark.parametrize("time", [1, 2, 3, 7, 63, 64, 100])
+@pytest.mark.parametrize("time", [1, 3, 63, 64, 100])
 def test_matches_the_oracle(time):
     options = {"start": random_starts(2, time)}
     arrays = random_arrays(time)

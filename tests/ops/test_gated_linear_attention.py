@@ -54,7 +54,7 @@ def attend(query, key, value, beta, gamma, *rest, r, start=None, mask=None):
 
 @pytest.mark.parametrize(
     ("time", "r"),
-    [(1, 2), (1, 7), (2, 1), (3, 3), (7, 7), (63, 2), (64, 1), (64, 7), (100, 3)],
+    [(1, 7), (2, 1), (3, 3), (63, 2), (64, 7), (100, 3)],
 )
 def test_matches_the_oracle(time, r):
     options = {"r": r, "start": random_starts(2, time)}

@@ -224,6 +224,77 @@ def trmrl(w, x, state, index, heads=2, window=4):
     return h[-1], np.concatenate([empty.ravel(), tokens.ravel(), [len(tokens)]])
 
 
+def spatial(w, x, state, index, heads=2, capacity=4, chunk_size=2, num_chunks=2):
+    """With the strategy `mvfo`."""
+    dim = w["embedding/kernel"].shape[1]
+    count, clock = round(state[-1]), state[-2]
+    ends = capacity * dim, capacity * (dim + 1), capacity * (dim + 2)
+    features, places, times = (
+        list(part[:count])
+        for part in (
+            state[: ends[0]].reshape(capacity, dim),
+            *np.split(state, ends)[1:3],
+        )
+    )
+    if count == capacity:
+        most = max(places.count(place) for place in places)
+        gone = places.index(min(p for p in places if places.count(p) == most))
+        for items in (features, places, times):
+            del items[gone]
+    place = np.round(x[-1])
+    features.append(dense(w, "embedding", x[:-1]))
+    places.append(place)
+    times.append(clock)
+    items = [
+        f + sinusoids(t, dim) + sinusoids(p, dim)
+        for f, p, t in zip(features, places, times, strict=True)
+    ]
+    chunks = []
+    for p in sorted(set(places)):
+        here = [item for item, q in zip(items, places, strict=True) if q == p]
+        chunks += [
+            np.array(here[i : i + chunk_size]) for i in range(0, len(here), chunk_size)
+        ]
+    x = items[-1]
+    for i in range(sum(name.startswith("query") for name in w)):
+        own = norm(w, f"own_norm_{i}", x) @ w[f"own_value_{i}/kernel"]
+        x = x + dense(w, f"own_output_{i}", own)
+        n = norm(w, f"read_norm_{i}", x)
+        summary = dense(w, f"summary_query_{i}", n)
+        scores = np.array(
+            [
+                c.sum(0) / (len(c) + 1e-5) @ w[f"summary_key_{i}"] @ summary
+                for c in chunks
+            ]
+        )
+        best = np.argsort(-scores, kind="stable")[:num_chunks]
+        shares = np.exp(scores[best] / np.sqrt(dim))
+        read = sum(
+            share
+            * attention(
+                n @ w[f"query_{i}"],
+                chunks[c] @ w[f"key_{i}"],
+                chunks[c] @ w[f"value_{i}"],
+                heads,
+            )
+            for c, share in zip(best, shares / shares.sum(), strict=True)
+        )
+        x = x + dense(w, f"read_output_{i}", read)
+        wide = dense(
+            w, f"feedforward_intermediate_{i}", norm(w, f"feedforward_norm_{i}", x)
+        )
+        x = x + dense(w, f"feedforward_output_{i}", np.maximum(wide, 0))
+    empty = capacity - len(items)
+    features = np.pad(np.array(features), ((0, empty), (0, 0)))
+    places, times = (np.pad(np.array(y), (0, empty)) for y in (places, times))
+    return x, np.concatenate([features.ravel(), places, times, [clock + 1, len(items)]])
+
+
+def sinusoids(x, dim):
+    angle = x * 10000 ** (-np.arange(0, dim, 2) / dim)
+    return np.concatenate([np.sin(angle), np.cos(angle)])
+
+
 def shm(w, x, state, index):
     x = embed(w, x)
     rows, size = w["theta"].shape

@@ -60,14 +60,15 @@ def release(source: Path, folder: Path, memoryless: Path | None = None) -> None:
             }
             for run, e in zip(runs, evaluations, strict=True)
         ]
-    if len(runs) > 1 or measured:
-        evaluation["intervals"] = intervals(evaluations)
     if measured:
         evaluation["baselines"] = measured
-        if not_beaten(evaluation):
-            for name in WEIGHTS:
-                (folder / name).unlink()
-    write_text(folder / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+    if len(runs) > 1 or measured:
+        evaluation["intervals"] = intervals(evaluations)
+        text = json.dumps(evaluation, indent=2) + "\n"
+        write_text(folder / "evaluation.json", text)
+    if measured and not_beaten(evaluation):
+        for name in WEIGHTS:
+            (folder / name).unlink()
     write_cards(folder.parent)
 
 

@@ -123,6 +123,11 @@ class Recipe:
             bool(self.recordings) == self.is_offline,
             'a folder with the engine "offline", and empty with another',
         )
+        self._check(
+            "normalize_observations",
+            not (self.normalize_observations and self.is_offline),
+            'false with the engine "offline", which counts no observations',
+        )
         if not self.environment:
             self._check("engine", self.is_offline, '"offline" without an environment')
             expected = "0 without an environment"

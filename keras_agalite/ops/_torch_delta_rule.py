@@ -1,4 +1,5 @@
-"""The gated delta rule over a sequence on torch: a chunk of steps at once.
+"""The gated delta rule over a sequence on torch: a chunk of steps at once, and again
+in the backward pass.
 
 Inside a chunk what is written at each step follows from a triangular system (the WY
 form): Yang et al., "Parallelizing Linear Transformers with the Delta Rule over
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from keras_agalite.ops._torch_recurrence import all_finite
 
@@ -60,7 +62,12 @@ def gated_delta_rule(
     chunks = zip(*(x.transpose(1, 2).split(CHUNK_SIZE, 2) for x in inputs), strict=True)
     outputs = []
     for chunk in chunks:
-        y, state = _run(chunk, state)
+        if torch.is_grad_enabled():
+            y, state = checkpoint(
+                _run, chunk, state, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            y, state = _run(chunk, state)
         outputs.append(y)
     y = torch.cat(outputs, 2).transpose(1, 2)
     return (y, state) if all_finite(y, state) else None

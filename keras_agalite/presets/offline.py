@@ -12,11 +12,13 @@ from keras_agalite._version import __version__
 from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.models.base import Policy
 from keras_agalite.models.catalog import ENCODERS, OFFLINE_POLICIES
+from keras_agalite.models.normalization import ObservationNormalizer
 from keras_agalite.models.offline.recurrent import ReturnConditionedPolicy
 from keras_agalite.models.offline.segments import policy_space
 from keras_agalite.models.policy import MemoryPolicy
 from keras_agalite.presets.config import FORMAT, Part
 from keras_agalite.presets.preset import (
+    NORMALIZE,
     Preset,
     check_buildable,
     check_keys,
@@ -94,6 +96,8 @@ class OfflinePreset:
         if self.memory is None:
             return weights + self.part.count_weights(features)
         arguments = self.part.arguments
+        if arguments[NORMALIZE]:
+            weights += ObservationNormalizer.count_weights(self.observation_space)
         return weights + count_recurrent(
             features + 1,
             self.memory,

@@ -40,6 +40,7 @@ def form(request, monkeypatch):
     parallel = request.param == "pieces"
     monkeypatch.setattr(_torch_recurrence, "_is_parallel", lambda x: parallel)
     monkeypatch.setitem(_torch_attention.CHUNK_SIZES, "cpu", 24)
+    return request.param
 
 
 def at_their_limits(arrays):
@@ -154,8 +155,11 @@ def test_gradients_are_those_of_finite_differences(form, monkeypatch):
 
 @pytest.mark.parametrize("name", ["attention", "recurrence"])
 def test_a_start_keeps_out_what_is_no_number(name, form):
-    """Bit for bit, in both directions of time."""
+    """In both directions of time; bit for bit, but pieces then take turns."""
     time, first = 40, 30
+    same = np.testing.assert_array_equal
+    if form == "pieces":
+        same = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     start = np.zeros((2, time), bool)
     start[0, first] = True
     if name == "attention":
@@ -186,12 +190,12 @@ def test_a_start_keeps_out_what_is_no_number(name, form):
 
     (expected, expected_state), expected_grads = run(arrays)
     assert np.isnan(y[0, first - 1]).any()
-    np.testing.assert_array_equal(y[0, first:], expected[0, first:])
-    np.testing.assert_array_equal(y[1], expected[1])
-    np.testing.assert_array_equal(state, expected_state)
+    same(y[0, first:], expected[0, first:])
+    same(y[1], expected[1])
+    same(state, expected_state)
     for grad, whole in zip(grads[:-1], expected_grads[:-1], strict=True):
-        np.testing.assert_array_equal(grad[0, first:], whole[0, first:])
-        np.testing.assert_array_equal(grad[1], whole[1])
+        same(grad[0, first:], whole[0, first:])
+        same(grad[1], whole[1])
 
     _, grads = run(arrays, late=np.nan)
     for grad in grads[:-1]:
@@ -203,6 +207,7 @@ def test_a_start_keeps_out_what_is_no_number(name, form):
 def test_the_second_derivative_is_refused():
     arrays = [torch.tensor(x, requires_grad=True) for x in random_arrays(3, 2)]
     y, _ = attend(*arrays, r=2)
-    (grad,) = torch.autograd.grad(y.sum(), arrays[0], create_graph=True)
+    loss = y.square().sum()
+    (grad,) = torch.autograd.grad(loss, arrays[0], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.autograd.grad(grad.sum(), arrays[0])
+        grad.sum().backward()

@@ -204,6 +204,7 @@ def test_a_log_is_enough(small, tmp_path):
         ("memory_arguments={nope=1}", "with nope"),
         ("policy_arguments={target_return=1.0}", "`previous_reward`"),
         ("batch_size=0", "`batch_size` must be greater than 0"),
+        ("normalize_observations=true", "false with the engine"),
         ("warmup_batches=-1", "`warmup_batches` must be 0 or greater"),
     ],
 )

@@ -4,7 +4,6 @@ from typing import Any
 
 import gymnasium
 import keras
-from keras_agalite.presets.offline import OfflinePreset, find_policy
 
 from keras_agalite import ReturnConditionedPolicy
 from keras_agalite.action_masks import mask_sizes
@@ -15,6 +14,7 @@ from keras_agalite.models.catalog import OFFLINE_POLICIES, encoder_class
 from keras_agalite.models.spaces import feature_parts
 from keras_agalite.presets import Preset, find_preset
 from keras_agalite.presets.config import SPACES, argument_names
+from keras_agalite.presets.offline import OfflinePreset, find_policy
 from training.recipe import Recipe
 from training.runs.footprint import check_weights
 

@@ -25,6 +25,10 @@ from keras_agalite.models.offline.segments import SegmentPolicy
 from keras_agalite.models.offline.transformer import causal
 from keras_agalite.ops.segment_attention import segment_attention
 
+# Rounds of a write up to which they are not a loop of the backend: 64 of them, as the
+# authors have, take minutes to compile.
+_UNROLLED = 4
+
 
 class GatedMemory(Part):
     """The memory of DT-Mem: slots that attend to tokens, and a gate for each of them.
@@ -126,9 +130,15 @@ class GatedMemory(Part):
     def candidate(self, inputs: Any, slots: Any) -> Any:
         """N: what the rounds of attention make of the slots."""
         drop = self._keep_largest if 0 < self.top_k < inputs.shape[1] else None
-        for _ in range(self.rounds):
+
+        def one_round(_: Any, slots: Any) -> Any:
             slots = self.attention_norm(slots + self.attend(slots, inputs, drop))
-            slots = self.mix_norm(slots + self.mixed(slots))
+            return self.mix_norm(slots + self.mixed(slots))
+
+        if self.rounds > _UNROLLED:
+            return ops.fori_loop(0, self.rounds, one_round, slots)
+        for i in range(self.rounds):
+            slots = one_round(i, slots)
         return slots
 
     def mixed(self, slots: Any) -> Any:

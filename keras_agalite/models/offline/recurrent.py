@@ -33,6 +33,7 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
         head_activation: As in `MemoryPolicy`.
         target_return: The return to reach, unless a call says another.
         return_scale: What returns are divided by.
+        normalize_observations: As in `MemoryPolicy`.
 
     Call arguments:
         observations, state, start: As in `MemoryPolicy`.
@@ -68,6 +69,7 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
         *,
         target_return: float,
         return_scale: float = 1.0,
+        normalize_observations: bool = False,
         **kwargs: Any,
     ) -> None:
         check_return(target_return, return_scale)
@@ -77,7 +79,13 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
                 "Received: target_return=None"
             )
         super().__init__(
-            encoder, memory, action_space, head_units, head_activation, **kwargs
+            encoder,
+            memory,
+            action_space,
+            head_units,
+            head_activation,
+            normalize_observations=normalize_observations,
+            **kwargs,
         )
         space = encoder.observation_space
         parts = space.spaces if isinstance(space, spaces.Dict) else {}
@@ -124,7 +132,7 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
         target = self.targets(target_return, reward)
         total = rewards_so_far(reward, counters, start)
         to_go = (target - total) / self.return_scale
-        features = encode(self.encoder, observations, batch, length)
+        features = encode(self.encoder, observations, batch, length, self.normalizer)
         features = ops.concatenate(
             [features, ops.cast(to_go[:, :, None], features.dtype)], axis=-1
         )

@@ -235,8 +235,8 @@ def check_memory(policy, reference, n, memory):
         expected = reference["memory_out"][n]
         assert_close(memory[0], expected.reshape(len(expected), -1))
     for i in range(policy.num_layers):
-        if f"cache_out/{i}" in reference:
-            expected = reference[f"cache_out/{i}"][n]
+        if f"cache_out/{n}" in reference:
+            expected = reference[f"cache_out/{n}"][i]
             shape = (-1, policy.num_layers, policy.cache_length, policy.hidden_dim)
             kept = memory[-1].reshape(shape)[:, i]
             assert_close(kept[:, -expected.shape[1] :], expected)
@@ -311,13 +311,11 @@ def observations_of(reference, t, states):
     }
 
 
-@pytest.mark.parametrize(("stem", "steps"), [("dt_online", 11), ("rate_online", 4)])
-def test_acting_equals_that_of_the_authors(stem, steps):
-    """Of RATE up to the first memory, which they write without the last action."""
-    reference = load(stem)
+def test_acting_equals_that_of_the_authors():
+    reference = load("dt_online")
     policy = make_policy(reference)
     state, target = None, reference["returns_to_go"][:, 0, 0]
-    for t in range(steps):
+    for t in range(reference["states"].shape[1]):
         logits, _, state = policy.step(
             observations_of(reference, t, reference["states"]),
             state,
@@ -326,7 +324,7 @@ def test_acting_equals_that_of_the_authors(stem, steps):
         assert_close(logits, reference["outputs"][:, t])
 
 
-@pytest.mark.parametrize("t", [5, 7])
+@pytest.mark.parametrize("t", [3, 5])
 def test_a_segment_without_its_last_action_equals_that_of_the_authors(t):
     reference = load("rate_online")
     policy = make_policy(reference)

@@ -53,8 +53,8 @@ class GRCMemoryBlock(ResidualBlock):
         square = (self.width, self.width)
         weights = {
             # What reset and update, and the candidate, get from the slot.
-            "gate_kernel": ((self.width, 2 * self.width), LecunNormal()),
-            "candidate_kernel": (square, LecunNormal()),
+            "slot_gate_kernel": ((self.width, 2 * self.width), LecunNormal()),
+            "slot_candidate_kernel": (square, LecunNormal()),
             "norm_scale": ((self.width,), Ones()),
             "norm_offset": ((self.width,), Zeros()),
             "query_kernel": (square, LecunNormal()),
@@ -95,8 +95,8 @@ class GRCMemoryBlock(ResidualBlock):
             ),
             self.gates(written),
             self.candidate(written),
-            weight("gate_kernel"),
-            weight("candidate_kernel"),
+            weight("slot_gate_kernel"),
+            weight("slot_candidate_kernel"),
             ops.stack([weight("norm_scale"), weight("norm_offset")]),
             ops.reshape(state, (-1, self.state_size // self.width, self.width)),
             start=start,

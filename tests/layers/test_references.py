@@ -328,8 +328,8 @@ def test_hierarchical_read():
             y = ops.repeat(ops.expand_dims(y, 1), queries, axis=1)
             return ops.reshape(y, (batch * queries, *y.shape[2:]))
 
-        items = by_query(features + added)
-        places = by_query(place.astype("float32"))
+        items = by_query(features + ops.convert_to_tensor(added, "float32"))
+        places = by_query(ops.convert_to_tensor(place, "float32"))
         for i in range(config["layers"]):
             x = x + attend(normed(x, w, f"{i}.lablock.norm"), w, f"{i}.lablock.attn")
             n, name = normed(x, w, f"{i}.hcamblock.norm"), f"{i}.hcamblock.attn"

@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 
 from keras_agalite import environments
-from keras_agalite.environments import _maze
+from keras_agalite.environments import _maze, functional_vector
 
 pytestmark = pytest.mark.once
 
@@ -218,6 +218,7 @@ def test_a_missing_package_is_told_with_the_command(
         monkeypatch.setitem(sys.modules, "pygame", gymnasium)
     for package in missing:
         monkeypatch.setitem(sys.modules, package, None)
+    functional_vector._make_cached.cache_clear()  # of other tests
 
     with pytest.raises(ImportError) as error:
         environments.make(name)

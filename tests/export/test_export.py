@@ -58,12 +58,15 @@ def image_policy():
 
 
 def vector_policy():
-    """Cells of all kinds but AGaLiTe's; GaLiTe's reads where its normaliser is zero."""
+    """Cells of most kinds; GaLiTe's reads where its normaliser is zero.
+
+    AGaLiTe and the memory of places have policies of their own.
+    """
     cells = [
         *(
             memory.cell_class(**{**TINY[name], "num_layers": 1})
             for name, memory in MEMORIES.items()
-            if name != "agalite"
+            if name not in ("agalite", "spatial")
             and issubclass(getattr(memory, "cell_class", object), BlockCell)
         ),
         keras.layers.LSTMCell(4),
@@ -71,6 +74,15 @@ def vector_policy():
     ]
     action_space = ACTION_SPACES["discrete_from_2"]
     policy = MemoryPolicy(MLPEncoder(VECTOR), MemoryRNN(cells), action_space, 8)
+    randomise(policy)
+    return policy
+
+
+def place_policy():
+    """A memory that reads a place from the observation."""
+    space = spaces.Dict({"place_id": spaces.Discrete(3), "view": VECTOR})
+    memory = MEMORIES["spatial"](**TINY["spatial"])
+    policy = MemoryPolicy(MLPEncoder(space), memory, spaces.Discrete(2), 8)
     randomise(policy)
     return policy
 
@@ -179,6 +191,7 @@ def run_without_keras(command, cwd=None):
     "make",
     [
         vector_policy,
+        place_policy,
         image_policy,
         masked_policy,
         channels_first_policy,

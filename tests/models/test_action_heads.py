@@ -318,7 +318,7 @@ def test_actions_begin_nearly_equally_likely():
 @pytest.mark.parametrize(
     ("space", "units", "message"),
     [
-        (spaces.Discrete(2), 0, "`units` must be .* Received: units=0"),
+        (spaces.Discrete(2), -1, "`units` must be .* Received: units=-1"),
         (spaces.Discrete(2), 2**21, "Received: units=2097152"),
         (spaces.Discrete(10**7), 8, "more than 4,194,304 elements"),
         (spaces.MultiDiscrete([10**7, 2]), 8, "more than 4,194,304 elements"),

@@ -157,7 +157,7 @@ def test_a_step_is_adamw_s(small, tmp_path):
         size = np.abs(change)
         assert size.max() <= rate * 1.01
         moved += (size > rate * 0.9).sum()
-    assert moved > 100
+    assert moved > 30
     run.close()
 
 

@@ -360,7 +360,10 @@ class TestRecording:
                 record(environment, tmp_path / "r", player, 1)
         modes = gymnasium.vector.AutoresetMode
         vector = gymnasium.make_vec(
-            "CartPole-v1", 1, vector_kwargs={"autoreset_mode": modes.SAME_STEP}
+            "CartPole-v1",
+            1,
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": modes.SAME_STEP},
         )
         with pytest.raises(ValueError, match=r"NEXT_STEP does\. Received: .*SAME_STEP"):
             EpisodeRecorder(vector, None)

@@ -36,7 +36,7 @@ def nothing_is_built(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("a policy was built")
 
-    monkeypatch.setattr(Preset, "_build", refuse)
+    monkeypatch.setattr(Preset, "build", refuse)
 
 
 def change(preset, edit):

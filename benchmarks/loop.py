@@ -1,8 +1,8 @@
-"""Where the time of a training loop in compiled worlds goes.
+"""Where the time of a training loop in compiled environments goes.
 
 `KERAS_BACKEND=jax python -m benchmarks.loop [RECIPE] [--set key=value] [--rounds 20]`,
 without a RECIPE fast_memory_maze_9x9_explorer. Each part is a program of its own here,
-called in turns on worlds that a first iteration has moved; figures are medians.
+called in turns on environments that a first iteration has moved; figures are medians.
 """
 
 import argparse
@@ -24,27 +24,27 @@ RECIPE = "training/recipes/fast_memory_maze_9x9_explorer.toml"
 
 
 def parts_of_a_step(run: Run) -> dict[str, Callable[[], Any]]:
-    """What one step of all worlds consists of, as calls of compiled programs."""
+    """What one step of all environments consists of, as calls of compiled programs."""
     ppo, collector = run.ppo, run.collector
-    learner, (worlds, memory_state, teacher_state) = run.state
+    learner, (envs, memory_state, teacher_state) = run.state
     keys = row_keys(0, 1, 1, run.recipe.num_environments)
-    observation = jax.jit(collector._observe)(worlds.state)
+    observation = jax.jit(collector._observe)(envs.state)
     choose = jax.jit(lambda *x: act(ppo, *x))
     policy = (
         learner.all_weights,
         observation,
         memory_state,
-        worlds.start,
+        envs.start,
         jnp.int32(0),
     )
     action = ppo.policy.actor.clip(choose(*policy)[0])
     work: dict[str, tuple[Any, Any]] = {
-        "observations": (jax.jit(collector._observe), (worlds.state,)),
+        "observations": (jax.jit(collector._observe), (envs.state,)),
         "policy": (choose, policy),
-        "worlds": (jax.jit(collector._step), (keys, worlds, action)),
+        "environments": (jax.jit(collector._step), (keys, envs, action)),
     }
     if run.recipe.is_taught:
-        asked = (worlds.state, teacher_state, worlds.start)
+        asked = (envs.state, teacher_state, envs.start)
         work["teacher"] = (jax.jit(collector._ask_teacher), asked)
     return {
         name: lambda f=f, x=x: jax.block_until_ready(f(*x))
@@ -69,8 +69,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(recipe, Path(folder) / "run")
     if run.vector is not None:
-        parser.error(f"the worlds of {recipe.environment} are not compiled")
-    jax.block_until_ready(run.iterate()())  # compiles, and moves the worlds
+        parser.error(f"the environments of {recipe.environment} are not compiled")
+    jax.block_until_ready(run.iterate()())  # compiles, and moves the environments
 
     works = parts_of_a_step(run)
     for work in works.values():
@@ -85,8 +85,8 @@ def main() -> None:
     length = recipe.sequence_length
     step = {name: statistics.median(x) for name, x in times.items()}
     rest = whole / length - sum(step.values())
-    print(f"{recipe.num_environments} worlds, sequences of {length} steps\n")
-    print("| part | ms a step of all worlds | share |")
+    print(f"{recipe.num_environments} environments, sequences of {length} steps\n")
+    print("| part | ms a step of all environments | share |")
     print("|---|---|---|")
     for name, x in {**step, "learning and the rest": rest}.items():
         print(f"| {name} | {1e3 * x:.1f} | {x * length / whole:.0%} |")

@@ -176,7 +176,7 @@ def test_a_teacher_says_what_it_would_have_done(tmp_path):
     teacher = np.asarray(experience.teacher)
     assert 0 < there.sum() < there.size
     np.testing.assert_array_equal(teacher == tmaze.RIGHT, ~there)
-    # In five of eight worlds it acts, and wins.
+    # In five of eight environments it acts, and wins.
     own, agrees = np.asarray(experience.by_policy), teacher == experience.action
     assert own[:, 0].sum() == 3
     assert agrees[~own].all()

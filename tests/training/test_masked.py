@@ -90,7 +90,7 @@ def test_whole_episodes_are_legal(policy):
 
 
 def functional_env():
-    """A world with a clock, whose mask leaves nothing after three steps."""
+    """An environment with a clock, whose mask leaves nothing after three steps."""
     import jax.numpy as jnp
 
     from keras_agalite.environments.functional import FunctionalEnv
@@ -118,8 +118,8 @@ def functional_env():
     return Stuck()
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="functional worlds live in JAX")
-def test_functional_worlds_are_checked():
+@pytest.mark.skipif(BACKEND != "jax", reason="functional environments live in JAX")
+def test_functional_environments_are_checked():
     from keras_agalite.environments.functional import FunctionalVectorEnv
 
     vector = CheckedVectorEnv(FunctionalVectorEnv(functional_env(), 2))
@@ -130,7 +130,7 @@ def test_functional_worlds_are_checked():
         vector.step(np.zeros(2, int))
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="functional worlds live in JAX")
+@pytest.mark.skipif(BACKEND != "jax", reason="functional environments live in JAX")
 def test_a_compiled_run_ends_where_no_action_is_legal(tmp_path, monkeypatch):
     from training.engines import jax as engine
 

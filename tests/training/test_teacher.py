@@ -76,7 +76,7 @@ def test_the_belief_is_carried_and_emptied_at_a_start(tmp_path):
             teacher, targets, start, observed = jax.tree.map(
                 lambda a, time=time: a[:, time], taught
             )
-            poses = worlds_of(env, observed)
+            poses = states_of(env, observed)
             actions, beliefs = play(poses, beliefs, start)
             np.testing.assert_array_equal(teacher, actions)
             expected = jax.vmap(env.teacher_targets)(poses, beliefs)
@@ -90,7 +90,7 @@ def test_the_belief_is_carried_and_emptied_at_a_start(tmp_path):
     assert (seen[4] < seen[3]).any()
 
 
-def worlds_of(env, observed):
+def states_of(env, observed):
     """States of mazes as far as the teacher reads them, from positions observed."""
     middle, cell = (env.cells - 2) / 2, 2.0
     x, y = ((observed["agent_pos"] - middle) * cell).T
@@ -114,11 +114,11 @@ def layout_of(env, number):
 
 def test_the_belief_never_reaches_the_policy(tmp_path):
     run = Run(dataclasses.replace(ASKED, teacher_share=0.0), tmp_path / "asked")
-    worlds, memory_state, beliefs = run.state[1]
+    envs, memory_state, beliefs = run.state[1]
     other = jax.tree.map(lambda x: jnp.ones_like(x), beliefs)
-    worlds = worlds._replace(start=jnp.zeros_like(worlds.start))
+    envs = envs._replace(start=jnp.zeros_like(envs.start))
     (_, one, _), (_, two, _) = (
-        collect(run, (worlds, memory_state, b)) for b in (beliefs, other)
+        collect(run, (envs, memory_state, b)) for b in (beliefs, other)
     )
     assert (one.targets.flags != two.targets.flags).any()
     known = ("teacher", "targets")

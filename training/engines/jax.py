@@ -1,7 +1,7 @@
 """PPO in JAX: where the environment is functional, one compiled program.
 
-A run repeats itself: weights, noise, minibatches and worlds follow from the seed and
-the step. Checkpoints of a run in functional worlds hold them as they are; gymnasium
+A run repeats itself: weights, noise, minibatches and environments follow from the seed
+and the step. Checkpoints hold functional environments as they are; gymnasium
 environments are reset at every checkpoint, as in the engine tf_agents.
 """
 

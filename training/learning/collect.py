@@ -20,20 +20,20 @@ from training.learning.ppo import PPO, Experience
 AXIS = "environments"
 # Steps whose mask left no action: not an error inside a compiled program.
 STUCK = "steps_without_action"
-NOISE, WORLD, ELAPSED = range(3)  # what a key is for
+NOISE, ENVIRONMENT, ELAPSED = range(3)  # what a key is for
 
 
 class FunctionalCollector:
-    """Worlds that live in JAX: collecting and learning are one compiled program.
+    """Environments in JAX: collecting and learning are one compiled program.
 
-    The state is `(worlds, memory_state, teacher_state)`; without a teacher the last is
-    empty. The teacher is asked in every step of every world, also where it does not
-    act: what it has not been shown it does not know.
+    The state is `(envs, memory_state, teacher_state)`; without a teacher the last is
+    empty. The teacher is asked in every step everywhere, also where it does not act:
+    what it has not been shown it does not know.
 
     Args:
         env: The environment.
         ppo: The learner.
-        mesh: Devices; each has its share of the worlds.
+        mesh: Devices; each has its share of the environments.
     """
 
     def __init__(self, env: FunctionalEnv, ppo: PPO, mesh: Any) -> None:
@@ -47,39 +47,37 @@ class FunctionalCollector:
                 function, mesh=mesh, in_specs=arguments, out_specs=rows, check_vma=False
             )
 
-        # Worlds never leave their device, whatever a step of them does.
+        # Environments never leave their device, whatever a step of them does.
         self._reset = local(lambda keys: reset_envs(env, keys), (rows,))
         self._step = local(lambda *x: step_envs(env, *x), (rows, rows, rows))
         self._observe = local(env.observe_all, (rows,))
         self._ask_teacher = local(jax.vmap(self._teach), (rows, rows, rows))
-        learner, worlds = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
-        self.reset = jax.jit(self._start, out_shardings=worlds)
+        learner, envs = NamedSharding(mesh, whole), NamedSharding(mesh, rows)
+        self.reset = jax.jit(self._start, out_shardings=envs)
         if ppo.learns_in_steps:
-            self._collect = jax.jit(
-                self.collect, donate_argnums=1, out_shardings=worlds
-            )
+            self._collect = jax.jit(self.collect, donate_argnums=1, out_shardings=envs)
             self.iterate = self._iterate_in_steps
         else:
             self.iterate = jax.jit(
                 self._iterate,
                 donate_argnums=(0, 1),
-                out_shardings=(learner, worlds, learner, worlds),
+                out_shardings=(learner, envs, learner, envs),
             )
 
     def _start(self) -> Any:
         recipe = self.ppo.recipe
         number = recipe.num_environments
-        worlds = self._reset(row_keys(recipe.seed, WORLD, 0, number))
+        envs = self._reset(row_keys(recipe.seed, ENVIRONMENT, 0, number))
         if recipe.stagger_episodes:
             keys = row_keys(recipe.seed, ELAPSED, 0, number)
             draw = jax.vmap(jax.random.randint, (0, None, None, None))
             elapsed = draw(keys, (), 0, self.env.max_episode_steps)
-            worlds = worlds._replace(elapsed=elapsed)
+            envs = envs._replace(elapsed=elapsed)
         teacher_state = self.env.initial_teacher_state() if recipe.is_taught else ()
         teacher_state = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (number, *x.shape)), teacher_state
         )
-        return worlds, self.ppo.policy.initial_state(number), teacher_state
+        return envs, self.ppo.policy.initial_state(number), teacher_state
 
     def _teach(self, state: Any, teacher_state: Any, start: Any) -> Any:
         """The teacher's state, and its action and targets where they are used."""
@@ -93,7 +91,7 @@ class FunctionalCollector:
         return teacher_state, action, targets
 
     def _iterate(self, learner: Any, state: Any) -> Any:
-        """Collects one sequence in each world and learns from them.
+        """Collects one sequence in each environment and learns from them.
 
         Returns:
             `(learner, state, metrics, episodes)`.
@@ -115,35 +113,35 @@ class FunctionalCollector:
         return learner, state, metrics | self._stuck(experience), episodes
 
     def collect(self, learner: Any, state: Any) -> Any:
-        """Plays `sequence_length` steps in each world."""
+        """Plays `sequence_length` steps in each environment."""
         recipe = self.ppo.recipe
         first = learner.iteration * recipe.sequence_length
 
         def step(carry: Any, time: Any) -> Any:
-            worlds, memory_state, teacher_state = carry
-            observation = self._observe(worlds.state)
+            envs, memory_state, teacher_state = carry
+            observation = self._observe(envs.state)
             action, log_prob, value, memory_state = act(
                 self.ppo,
                 learner.all_weights,
                 observation,
                 memory_state,
-                worlds.start,
+                envs.start,
                 time,
             )
             advice = by_policy = targets = None
             if recipe.is_taught:
                 teacher_state, advice, targets = self._ask_teacher(
-                    worlds.state, teacher_state, worlds.start
+                    envs.state, teacher_state, envs.start
                 )
             if advice is not None:
                 by_policy = ~self.ppo.teacher_acts(learner.iteration)
                 action = jnp.where(by_policy, action, advice)
             # Step 0 of the noise belongs to the reset.
-            keys = row_keys(recipe.seed, WORLD, time + 1, recipe.num_environments)
+            keys = row_keys(recipe.seed, ENVIRONMENT, time + 1, recipe.num_environments)
             clipped = self.ppo.policy.actor.clip(action)
-            new, transition = self._step(keys, worlds, clipped)
+            new, transition = self._step(keys, envs, clipped)
             row = (
-                observation, worlds.start, ~worlds.ended, action, log_prob, value,
+                observation, envs.start, ~envs.ended, action, log_prob, value,
                 transition.reward, transition.terminated, new.ended,
             )  # fmt: skip
             ended = new.ended
@@ -159,10 +157,10 @@ class FunctionalCollector:
         times = first + jnp.arange(recipe.sequence_length)
         end, steps = jax.lax.scan(step, state, times)
         rows, teacher, episodes = jax.tree.map(lambda x: x.swapaxes(0, 1), steps)
-        worlds, memory_state, _ = end
-        final = self._observe(worlds.state)
+        envs, memory_state, _ = end
+        final = self._observe(envs.state)
         _, _, final_value, _ = act(
-            self.ppo, learner.all_weights, final, memory_state, worlds.start, 0
+            self.ppo, learner.all_weights, final, memory_state, envs.start, 0
         )
         return end, Experience(*rows, state[1], final_value, *teacher), episodes
 

@@ -350,7 +350,7 @@ class PPO:
         return jnp.float32(coefficient)
 
     def teacher_acts(self, iteration: Any) -> Any:
-        """The worlds in which the teacher acts: spread evenly, fewer and fewer."""
+        """Where the teacher acts: environments spread evenly, fewer and fewer."""
         number = self.recipe.num_environments
         place = jnp.arange(number) * GOLDEN_RATIO % 1.0
         return place < self.recipe.teacher_share * fraction_left(self.recipe, iteration)

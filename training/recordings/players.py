@@ -99,8 +99,8 @@ class Teacher(Player):
         deterministic: bool = True,
         seed: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, Any]:
-        worlds = self.functional.carry[1]
-        action, state = self._ask(worlds.state, state, worlds.start)
+        envs = self.functional.carry[1]
+        action, state = self._ask(envs.state, state, envs.start)
         return np.asarray(action), state
 
 

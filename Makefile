@@ -34,10 +34,11 @@ $(VENV)/ready: pyproject.toml training/requirements.txt
 	-r training/requirements.txt
 	touch $@
 
-$(VENV_TORCH)/ready: pyproject.toml
+$(VENV_TORCH)/ready: pyproject.toml training/requirements.txt
 	$(PYTHON) -m venv $(VENV_TORCH)
 	$(VENV_TORCH)/bin/pip install -q "$(TORCH)"
-	$(VENV_TORCH)/bin/pip install -q -e ".[torch,onnx,test]"
+	$(VENV_TORCH)/bin/pip install -q -e ".[torch,onnx,test]" \
+	-r training/requirements.txt
 	touch $@
 
 $(VENV_LINT)/ready: pyproject.toml

@@ -297,8 +297,13 @@ def test_tensorflow_acts_with_xla(policy, traces, monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(tf, "function", record)
-    inputs = policy.sample_observation(2), policy.initial_state(2), np.zeros(2, bool)
-    policy.act(*inputs)
+    observation, state, start = (
+        policy.sample_observation(2),
+        policy.initial_state(2),
+        np.zeros(2, bool),
+    )
+    policy.act(observation, state, start)
+    inputs = observation, state, {"start": start}
     assert len(traces) == 1
     # Raises a ValueError for a function without XLA.
     ir = made[0].experimental_get_compiler_ir

@@ -206,7 +206,9 @@ def mask_logits(logits: Any, mask: Any) -> Any:
         The logits, and -1e9 where an action is not legal: it is never drawn, and gives
         nothing to an entropy or a divergence.
     """
-    return ops.where(ops.cast(mask, "bool"), logits, IMPOSSIBLE)
+    # A Python number would be of Keras's floatx.
+    impossible = ops.convert_to_tensor(IMPOSSIBLE, logits.dtype)
+    return ops.where(ops.cast(mask, "bool"), logits, impossible)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras_agalite
 from keras_agalite.environments.functional.registry import has_functional
+from keras_agalite.evaluation import lacks_previous
 from keras_agalite.presets import find_preset
 from training.envs.make import explained, make_checked
 from training.recipe import Recipe
@@ -66,7 +67,7 @@ def check_evaluation(recipe: Recipe, policy: keras_agalite.MemoryPolicy) -> None
     with contextlib.closing(env):
         found = env.observation_space, env.action_space
         expected = policy.observation_space, policy.action_space
-        if keras_agalite.evaluation.lacks_previous(policy, found[0]):
+        if lacks_previous(policy, found[0]):
             found = add_previous_spaces(*found), found[1]
         if found != expected:
             source = "the recordings" if recipe.is_offline else "a vector"

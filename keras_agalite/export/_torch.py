@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import torch
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from keras_agalite.export.step import Step, Tensor
 
@@ -36,13 +37,20 @@ def _export(step: Step) -> Any:
     # Of a batch of one, PyTorch would make a constant.
     example = {k: torch.from_numpy(x.copy()) for k, x in step.sample(2).items()}
     batch = torch.export.Dim("batch", min=1)
-    with torch.no_grad():
-        program = torch.export.export(
-            _Module(step).eval(),
-            (example,),
-            dynamic_shapes={"inputs": {name: {0: batch} for name in example}},
-            strict=False,
-        )
+    try:
+        with torch.no_grad():
+            program = torch.export.export(
+                _Module(step).eval(),
+                (example,),
+                dynamic_shapes={"inputs": {name: {0: batch} for name in example}},
+                strict=False,
+            )
+    except GuardOnDataDependentSymNode as error:
+        raise ValueError(
+            "PyTorch cannot export this policy: in it a size depends on numbers. A "
+            "SavedModel or LiteRT may hold it. Received: memory="
+            f"{type(step.policy.memory).__name__}"
+        ) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program

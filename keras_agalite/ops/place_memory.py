@@ -67,11 +67,11 @@ def allocate(
         same = places[:, :, None] == places[:, None, :]
         number = ops.sum(ops.cast(same, places.dtype), axis=2)
         number = number if strategy == "lvfo" else -number
-        chosen = number == ops.min(number, axis=1, keepdims=True)
-        lowest = ops.min(ops.where(chosen, places, _LARGE), axis=1, keepdims=True)
+        chosen = number == ops.amin(number, axis=1, keepdims=True)
+        lowest = ops.amin(ops.where(chosen, places, _LARGE), axis=1, keepdims=True)
         chosen = ops.logical_and(chosen, places == lowest)
         none = number_like(slots, capacity)
-        return ops.min(ops.where(chosen, slots, none), axis=1, keepdims=True)
+        return ops.amin(ops.where(chosen, slots, none), axis=1, keepdims=True)
 
     def step(carry: Any, inputs: Any) -> tuple[list[Any], Any]:
         (source, places, times, count, clock), (place, number) = carry, inputs

@@ -1,5 +1,7 @@
 """Recordings from Minari's data sets and to them: nothing is lost."""
 
+import gc
+
 import gymnasium
 import numpy as np
 import pytest
@@ -119,6 +121,8 @@ def test_the_environment_is_recovered(tmp_path):
     )
 
 
+# Minari leaves its folder to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 def test_data_that_minari_collected(tmp_path):
     import minari
 
@@ -141,6 +145,8 @@ def test_data_that_minari_collected(tmp_path):
         np.testing.assert_array_equal(ours.observations, theirs.observations)
         np.testing.assert_array_equal(ours.actions, theirs.actions)
         assert ours.terminated == theirs.terminations[-1]
+    del env, dataset, theirs
+    gc.collect()
 
 
 def test_what_cannot_be_kept_is_refused(tmp_path):

@@ -16,8 +16,8 @@ from keras_agalite.action_masks import (
     random_actions,
 )
 from keras_agalite.environments import functional, make_vec
+from keras_agalite.previous import PREVIOUS, add_previous, flatten_actions
 
-PREVIOUS = ("previous_action", "previous_reward")
 Environment = str | gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]
 
 
@@ -255,11 +255,11 @@ def _play(
 ) -> list[Episode]:
     """Plays one episode in each row."""
     number = vector.num_envs
-    state, add_previous = None, False
+    state, lacking = None, False
     if policy is not None:
         _check_actions(policy, vector)
         state = policy.initial_state(number)
-        add_previous = lacks_previous(policy, vector.single_observation_space)
+        lacking = lacks_previous(policy, vector.single_observation_space)
     elif rng is not None:
         vector.action_space.seed(int(rng.integers(2**31)))
     seeds = [seed + row for row in range(number)]
@@ -278,8 +278,9 @@ def _play(
     successes: dict[int, bool] = {}
     running = np.ones(number, bool)
     while True:
-        if add_previous:
-            observation = _with_previous(vector, observation, action, reward)
+        if lacking:
+            previous = _previous(vector, action, reward)
+            observation = add_previous(observation, *previous)
         if on_step:
             on_step(Step(observation, state, action, reward, running.copy()))
         if not running.any() or (max_steps and lengths.max() >= max_steps):
@@ -337,16 +338,11 @@ def lacks_previous(policy: Any, observation_space: gymnasium.Space[Any]) -> bool
     return bool(needed - set(parts(observation_space)))
 
 
-def _with_previous(vector: Any, observation: Any, action: Any, reward: Any) -> Any:
-    """What the wrapper `PreviousActionReward` adds to each row."""
-    parts, space = {"observation": observation}, vector.single_action_space
-    if isinstance(vector.single_observation_space, spaces.Dict):
-        parts = dict(observation)
+def _previous(vector: Any, action: Any, reward: Any) -> list[Any]:
+    """The previous actions and rewards of the rows; zeros before the first step."""
+    space, number = vector.single_action_space, vector.num_envs
     if action is None:
-        action = np.zeros((vector.num_envs, spaces.flatdim(space)))
-        reward = np.zeros(vector.num_envs)
-    else:
-        action = np.stack([spaces.flatten(space, row) for row in action])
-    parts["previous_action"] = action.astype(np.float32)
-    parts["previous_reward"] = np.asarray(reward, np.float32)[:, None]
-    return parts
+        sizes = (spaces.flatdim(space), 1)
+        return [np.zeros((number, size), np.float32) for size in sizes]
+    flat = flatten_actions(space, np.asarray(action))
+    return [flat, np.asarray(reward, np.float32)[:, None]]

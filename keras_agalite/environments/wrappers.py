@@ -6,6 +6,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.previous import add_previous, flatten_actions, previous_space
+
 
 class PreviousActionReward(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Adds the previous action and reward to the observation.
@@ -32,47 +34,16 @@ class PreviousActionReward(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
-        kinds = (
-            spaces.Discrete,
-            spaces.MultiDiscrete,
-            spaces.MultiBinary,
-            spaces.Box,
-        )
-        if not isinstance(env.action_space, kinds):
-            raise ValueError(
-                "Expected a Discrete, MultiDiscrete, MultiBinary or Box action space. "
-                f"Received: action_space={env.action_space}"
-            )
-        space = env.observation_space
-        self.nested = isinstance(space, spaces.Dict)
-        parts: dict[str, Any] = {"observation": space}
-        if isinstance(space, spaces.Dict):
-            parts = dict(space.spaces)
-        size = spaces.flatdim(env.action_space)
-        taken = {"previous_action", "previous_reward"} & set(parts)
-        if taken:
-            raise ValueError(
-                "Expected an observation without the keys that this wrapper adds. "
-                f"Received: keys={sorted(parts)}"
-            )
-        infinity = np.float32(np.inf)
-        parts["previous_action"] = spaces.Box(-infinity, infinity, (size,), np.float32)
-        parts["previous_reward"] = spaces.Box(-infinity, infinity, (1,), np.float32)
-        self.observation_space = spaces.Dict(parts)
-        self.size = size
+        self.observation_space = previous_space(env.observation_space, env.action_space)
+        self.size = spaces.flatdim(env.action_space)
 
     def reset(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         observation, info = self.env.reset(**kwargs)
-        return self._add(observation, np.zeros(self.size), 0.0), info
+        zeros = [np.zeros(size, np.float32) for size in (self.size, 1)]
+        return add_previous(observation, *zeros), info
 
     def step(self, action: Any) -> tuple[dict[str, Any], Any, bool, bool, Any]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        flat = spaces.flatten(self.env.action_space, action)
-        observation = self._add(observation, flat, reward)
+        flat = flatten_actions(self.env.action_space, np.asarray(action))
+        observation = add_previous(observation, flat, np.asarray([reward], np.float32))
         return observation, reward, terminated, truncated, info
-
-    def _add(self, observation: Any, action: Any, reward: Any) -> dict[str, Any]:
-        parts = dict(observation) if self.nested else {"observation": observation}
-        parts["previous_action"] = np.asarray(action, np.float32)
-        parts["previous_reward"] = np.asarray([reward], np.float32)
-        return parts

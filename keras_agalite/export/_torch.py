@@ -46,10 +46,11 @@ def _export(step: Step) -> Any:
                 strict=False,
             )
     except GuardOnDataDependentSymNode as error:
+        memory = getattr(step.policy, "memory", step.policy)
         raise ValueError(
             "PyTorch cannot export this policy: in it a size depends on numbers. A "
             "SavedModel or LiteRT may hold it. Received: memory="
-            f"{type(step.policy.memory).__name__}"
+            f"{type(memory).__name__}"
         ) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine

@@ -50,8 +50,7 @@ class MemformerBlock(ResidualBlock):
 
     def build_mix(self, shape: Any) -> None:
         dim = self.hidden_dim
-        # As torch draws them. With `LecunNormal`, whose spread is 1.7 times as large,
-        # the task `copy` of benchmarks/recall.py was not learnt: 14% were right.
+        # As torch draws them; the spread of `LecunNormal` is 1.7 times as large.
         limit = dim**-0.5
         self.slot_weights = [
             self.add_weight(

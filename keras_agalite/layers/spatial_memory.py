@@ -19,24 +19,10 @@ from keras_agalite.ops.place_memory import (
     hierarchical_read,
 )
 from keras_agalite.ops.precision import at_least_float32
+from keras_agalite.ops.sinusoids import sinusoids
 from keras_agalite.ops.slot_attention import slot_queries, slot_values
 
 _SQUARES = ("summary_key", "query", "key", "value")
-
-
-def sinusoids(x: Any, dim: int) -> Any:
-    """Sines, then cosines of a number, with `dim / 2` wavelengths.
-
-    Args:
-        x: Tensor of any shape.
-        dim: Width of the encoding, even.
-
-    Returns:
-        Tensor of shape `(*x.shape, dim)`.
-    """
-    rate = 10000.0 ** (-np.arange(0, dim, 2) / dim)
-    angle = x[..., None] * ops.convert_to_tensor(rate, x.dtype)
-    return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")

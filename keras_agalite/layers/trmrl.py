@@ -1,6 +1,5 @@
 """TrMRL: the block, the cell that takes one step, the layer that takes many."""
 
-import math
 from typing import Any
 
 import keras
@@ -13,8 +12,8 @@ from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import GlorotUniform, Normal, Uniform
 from keras_agalite.layers.sequence_memory import SequenceMemory
 from keras_agalite.ops.episodes import steps_of_episode
-from keras_agalite.ops.precision import at_least_float32, number_like
-from keras_agalite.ops.relative_attention import HIDDEN
+from keras_agalite.ops.precision import number_like
+from keras_agalite.ops.segment_attention import segment_attention
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -198,19 +197,12 @@ class TrMRLBlock(Block):
 
     def attend(self, query: Any, key_value: Any, shown: Any) -> Any:
         """Attention of all heads where `shown` is True."""
-
-        def by_head(x: Any) -> Any:
-            x = ops.reshape(x, (-1, x.shape[1], self.num_heads, head_dim))
-            return ops.transpose(x, (0, 2, 1, 3))
-
-        head_dim = self.hidden_dim // self.num_heads
-        key, value = ops.split(key_value, 2, axis=-1)
-        key = ops.transpose(by_head(key), (0, 1, 3, 2))
-        scores = ops.matmul(by_head(query), key) / math.sqrt(head_dim)
-        scores = ops.cast(scores, at_least_float32(scores.dtype))
-        weights = ops.softmax(ops.where(shown[:, None], scores, HIDDEN), axis=-1)
-        read = ops.matmul(ops.cast(weights, value.dtype), by_head(value))
-        read = ops.transpose(read, (0, 2, 1, 3))
+        heads = (self.num_heads, self.hidden_dim // self.num_heads)
+        query, key, value = (
+            ops.reshape(x, (-1, x.shape[1], *heads))
+            for x in (query, *ops.split(key_value, 2, axis=-1))
+        )
+        read = segment_attention(query, key, value, 0.0, shown)
         return ops.reshape(read, (-1, read.shape[1], self.hidden_dim))
 
 

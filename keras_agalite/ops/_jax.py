@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Of `parallel_scan`: the most steps of a chunk, what their carries may take in memory,
-# and up to what size the carries of all steps are kept instead of recomputed.
-LONGEST_CHUNK, CHUNK_BYTES, KEPT_BYTES = 128, 2**28, 0
+# Of `parallel_scan`: the most steps of a chunk, and what their carries may take.
+LONGEST_CHUNK, CHUNK_BYTES = 128, 2**28
 # Whether gradients reach what a step reads besides its arguments.
 READS_AROUND = True
 
@@ -84,9 +83,6 @@ def parallel_scan(
     step_bytes = sum(c.size * c.dtype.itemsize for c in carry)
     if not isinstance(step_bytes, int):  # an exporter's symbol
         step_bytes = CHUNK_BYTES
-    if length * step_bytes <= KEPT_BYTES:
-        carry, ys = run(carry, inputs)
-        return ys, carry
     longest = min(max(CHUNK_BYTES // step_bytes, 16), LONGEST_CHUNK)
     size = math.ceil(length / math.ceil(length / longest))
     number = length // size

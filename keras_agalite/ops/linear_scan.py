@@ -78,6 +78,9 @@ def linear_scan(
     Returns:
         A tuple `(ys, carry)`, the carry in the dtypes that it came in.
     """
+    if not _backend.runs_in_parallel(xs[0].shape[1]):
+        step = step or _in_turn(gates, read, product)
+        return memory_scan(step, carry, xs, start, mask)
     dtype = at_least_float32(xs[0].dtype)
     dtypes = [keras.backend.standardize_dtype(c.dtype) for c in carry]
     carry = [ops.cast(c, dtype) for c in carry]
@@ -86,11 +89,7 @@ def linear_scan(
         start = ops.cast(start, "bool")
         if mask is not None:
             start = ops.logical_and(start, mask)
-    if _backend.runs_in_parallel(xs[0].shape[1]):
-        ys, carry = _backend.parallel_scan(gates, read, product, carry, xs, start, mask)
-    else:
-        step = step or _in_turn(gates, read, product)
-        ys, carry = memory_scan(step, carry, xs, start, mask)
+    ys, carry = _backend.parallel_scan(gates, read, product, carry, xs, start, mask)
     return ys, [ops.cast(c, d) for c, d in zip(carry, dtypes, strict=True)]
 
 

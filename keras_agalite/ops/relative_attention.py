@@ -7,11 +7,11 @@ Context", ACL 2019, section 3.3 and appendix B.
 import math
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 from keras_agalite.ops.checks import check_batches
 from keras_agalite.ops.precision import at_least_float32
+from keras_agalite.ops.sinusoids import sinusoids
 
 # As good as minus infinity, and a gradient through it is zero instead of NaN.
 HIDDEN = -1e30
@@ -28,12 +28,9 @@ def distance_encoding(furthest: Any, dim: int, nearest: Any = 0) -> Any:
     Returns:
         float32 tensor of shape `(furthest - nearest + 1, dim)`.
     """
-    frequency = 1.0 / 10000.0 ** (np.arange(0.0, dim, 2.0) / dim)
     number = furthest - nearest + 1
     distance = furthest - ops.arange(number, dtype="int32")
-    angle = ops.cast(distance, "float32")[:, None] * ops.cast(frequency, "float32")
-    # An odd dim has one cosine less.
-    return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=1)[:, :dim]
+    return sinusoids(ops.cast(distance, "float32"), dim)
 
 
 def relative_attention(

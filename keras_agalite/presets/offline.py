@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +13,12 @@ from keras_agalite.models.base import Policy
 from keras_agalite.models.catalog import ENCODERS, OFFLINE_POLICIES
 from keras_agalite.models.normalization import ObservationNormalizer
 from keras_agalite.models.offline.recurrent import ReturnConditionedPolicy
-from keras_agalite.models.offline.segments import policy_space
 from keras_agalite.models.policy import MemoryPolicy
 from keras_agalite.presets.config import FORMAT, Part
 from keras_agalite.presets.preset import (
     NORMALIZE,
     Preset,
+    as_read,
     check_buildable,
     check_keys,
     check_state,
@@ -28,6 +27,7 @@ from keras_agalite.presets.preset import (
     read,
     write,
 )
+from keras_agalite.previous import previous_space
 
 AnyPolicy = TypeVar("AnyPolicy", bound=Policy)
 
@@ -65,6 +65,7 @@ class OfflinePreset:
     @classmethod
     def of(cls, policy: Policy) -> "OfflinePreset":
         """The preset of a policy, without its weights: see `Preset.of`."""
+        check_state(policy.state_size)
         part = Part.of(policy, OFFLINE_POLICIES.values(), "policy")
         preset = cls(
             part,
@@ -73,8 +74,7 @@ class OfflinePreset:
             if isinstance(policy, MemoryPolicy)
             else None,
         )
-        # What is written can be read.
-        return cls.from_config(json.loads(json.dumps(preset.to_config())))
+        return cls.from_config(as_read(preset.to_config()))
 
     @property
     def action_space(self) -> gymnasium.Space[Any]:
@@ -86,7 +86,7 @@ class OfflinePreset:
     def observation_space(self) -> gymnasium.Space[Any]:
         """What the policy sees."""
         space: gymnasium.Space[Any] = self.encoder.arguments["observation_space"]
-        return space if self.memory else policy_space(space, self.action_space)
+        return space if self.memory else previous_space(space, self.action_space)
 
     @functools.cached_property
     def num_weights(self) -> int:

@@ -13,7 +13,7 @@ import keras
 
 from keras_agalite._version import __version__
 from keras_agalite.layers.catalog import MEMORIES
-from keras_agalite.layers.initializers import without_draws
+from keras_agalite.layers.initializers import MAX_NUMBERS, without_draws
 from keras_agalite.layers.memory_rnn import MemoryRNN
 from keras_agalite.models.action_heads import ActionHead, head_class
 from keras_agalite.models.catalog import ACTION_HEADS, ENCODERS
@@ -37,7 +37,6 @@ from keras_agalite.presets.weights_file import count_numbers
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 OPTIONAL = ("README.md", "recipe.toml", "evaluation.json")
 MAX_STATE = 2**24
-MAX_TOTAL_WEIGHTS = 2**31 - 1
 NORMALIZE = "normalize_observations"
 
 Policy = TypeVar("Policy", bound=MemoryPolicy)
@@ -169,14 +168,7 @@ class Preset:
             actor and Part.of(actor, ACTION_HEADS, "action head"),
             normalize_observations=normalize_observations,
         )
-        try:
-            text = json.dumps(preset.to_config())
-        except TypeError as error:
-            raise ValueError(
-                f"Expected arguments that JSON can hold. Received: {error}"
-            ) from error
-        # What is written can be read.
-        return cls.from_config(json.loads(text))
+        return cls.from_config(as_read(preset.to_config()))
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -269,6 +261,20 @@ def read(preset: str | Path, from_config: Callable[[Any, Path], Any]) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
+def as_read(config: dict[str, Any]) -> Any:
+    """A configuration as it is read after it was written.
+
+    Raises:
+        ValueError: If JSON cannot hold it.
+    """
+    try:
+        return json.loads(json.dumps(config))
+    except TypeError as error:
+        raise ValueError(
+            f"Expected arguments that JSON can hold. Received: {error}"
+        ) from error
+
+
 def check_keys(config: Any, expected: set[str]) -> None:
     """Raises a ValueError if a configuration is of another format, or lacks a key."""
     version = config.get("format") if isinstance(config, dict) else config
@@ -302,9 +308,9 @@ def check_buildable(preset: Any) -> None:
         raise ValueError(
             f"Expected a policy that can be built. Received: {error}"
         ) from error
-    if number > MAX_TOTAL_WEIGHTS:
+    if number > MAX_NUMBERS:
         raise ValueError(
-            f"Expected a policy of at most {MAX_TOTAL_WEIGHTS:,} weights. "
+            f"Expected a policy of at most {MAX_NUMBERS:,} weights. "
             f"Received: {number:,}"
         )
 

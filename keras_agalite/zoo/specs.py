@@ -24,6 +24,7 @@ from keras_agalite.layers.checks import MAX_SIZE
 from keras_agalite.models.catalog import encoder_class
 from keras_agalite.presets import Preset
 from keras_agalite.presets.config import Part
+from keras_agalite.previous import previous_space
 
 MAZE_SIZES = tuple(MEMORY_MAZE_STEPS)
 VARIANTS = ("grid", "continuous")
@@ -356,12 +357,7 @@ def popgym(task: str) -> PolicySpec:
     observation: Any = observations[LEVELS.index(level)]
     action = actions[LEVELS.index(level)]
     if name in _POPGYM_ANSWERS:
-        added = {"previous_action": spaces.flatdim(action), "previous_reward": 1}
-        parts = {
-            key: spaces.Box(-np.inf, np.inf, (size,), np.float32)
-            for key, size in added.items()
-        }
-        observation = spaces.Dict({"observation": observation, **parts})
+        observation = previous_space(observation, action)
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", task).lower()
     return PolicySpec(
         name=f"popgym_{words}",

@@ -8,11 +8,12 @@ import pytest
 from gymnasium import spaces
 
 from keras_agalite import environments
+from keras_agalite.previous import flatten_actions, previous_space
 from training.__main__ import main
 from training.recordings.players import PassiveTMazePlayer, Player, make_player
 from training.recordings.reader import Recordings
 from training.recordings.record import EpisodeRecorder, record
-from training.recordings.segments import Segments, add_previous_spaces, flatten_actions
+from training.recordings.segments import Segments
 from training.recordings.writer import RecordingWriter
 
 pytestmark = pytest.mark.once
@@ -250,7 +251,7 @@ class TestSegments:
                 np.testing.assert_array_equal(flat[i, j], one)
 
     def test_spaces_and_numbers_are_checked(self, tmp_path):
-        write(tmp_path / "r", [2], add_previous_spaces(BOX, THREE))
+        write(tmp_path / "r", [2], previous_space(BOX, THREE))
         recordings = Recordings(tmp_path / "r")
         for arguments, message in (
             ({"length": 0, "batch_size": 1}, "`length` must be at least 1"),

@@ -12,10 +12,11 @@ import numpy as np
 from keras import ops
 
 from keras_agalite.evaluation import lacks_previous
+from keras_agalite.previous import previous_space
 from training.engines import run
 from training.learning.imitation import Imitation
 from training.recordings.reader import Recordings
-from training.recordings.segments import Segments, add_previous_spaces
+from training.recordings.segments import Segments
 
 
 class Run(run.Run):
@@ -34,7 +35,7 @@ class Run(run.Run):
         self.recordings = Recordings(recipe.recordings)
         spaces = self.recordings.observation_space, self.recordings.action_space
         if recipe.previous_action_reward:
-            return add_previous_spaces(*spaces), spaces[1]
+            return previous_space(*spaces), spaces[1]
         return spaces
 
     def build(self) -> None:

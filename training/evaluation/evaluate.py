@@ -8,9 +8,9 @@ import keras_agalite
 from keras_agalite.environments.functional.registry import has_functional
 from keras_agalite.evaluation import lacks_previous
 from keras_agalite.presets import find_preset
+from keras_agalite.previous import previous_space
 from training.envs.make import explained, make_checked
 from training.recipe import Recipe
-from training.recordings.segments import add_previous_spaces
 
 
 def evaluate_recipe(
@@ -68,7 +68,7 @@ def check_evaluation(recipe: Recipe, policy: keras_agalite.MemoryPolicy) -> None
         found = env.observation_space, env.action_space
         expected = policy.observation_space, policy.action_space
         if lacks_previous(policy, found[0]):
-            found = add_previous_spaces(*found), found[1]
+            found = previous_space(*found), found[1]
         if found != expected:
             source = "the recordings" if recipe.is_offline else "a vector"
             raise ValueError(

@@ -2,14 +2,11 @@
 
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
-from gymnasium import spaces
 from keras import tree
 
+from keras_agalite.previous import add_previous, flatten_actions, previous_space
 from training.recordings.reader import Recordings
-
-PREVIOUS = ("previous_action", "previous_reward")
 
 
 class SegmentBatch(NamedTuple):
@@ -75,7 +72,7 @@ class Segments:
                     f"`{name}` must be at least 1. Received: {name}={value!r}"
                 )
         if previous:
-            add_previous_spaces(recordings.observation_space, recordings.action_space)
+            previous_space(recordings.observation_space, recordings.action_space)
         self.recordings = recordings
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.previous = previous
@@ -148,49 +145,7 @@ class Segments:
         space = self.recordings.action_space
         action = flatten_actions(space, self.recordings.actions[before])
         reward = self.recordings.rewards[before][..., None].astype(np.float32)
-        parts = observation if isinstance(observation, dict) else {}
-        return {
-            **(parts or {"observation": observation}),
-            "previous_action": np.where(known, action, np.float32(0)),
-            "previous_reward": np.where(known, reward, np.float32(0)),
-        }
-
-
-def add_previous_spaces(
-    observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
-) -> spaces.Dict:
-    """The observation space that the wrapper `PreviousActionReward` makes.
-
-    Raises:
-        ValueError: If the observation is a Dict that already has one of its parts.
-    """
-    from keras_agalite.environments import PreviousActionReward
-
-    return PreviousActionReward(
-        _Spaces(observation_space, action_space)
-    ).observation_space
-
-
-class _Spaces(gymnasium.Env[Any, Any]):
-    """Spaces, for a wrapper that asks an environment for them."""
-
-    def __init__(self, observation_space: Any, action_space: Any) -> None:
-        self.observation_space, self.action_space = observation_space, action_space
-
-
-def flatten_actions(space: gymnasium.Space[Any], actions: np.ndarray) -> np.ndarray:
-    """`gymnasium.spaces.flatten` of actions `(..., *space.shape)`, in float32."""
-    outer = actions.shape[: actions.ndim - len(space.shape or ())]
-    match space:
-        case spaces.Discrete():
-            return (actions[..., None] - space.start == np.arange(space.n)).astype(
-                np.float32
-            )
-        case spaces.MultiDiscrete():
-            flat = actions.reshape(*outer, space.nvec.size) - space.start.ravel()
-            parts = [
-                flat[..., i, None] == np.arange(int(n))
-                for i, n in enumerate(space.nvec.flat)
-            ]
-            return np.concatenate(parts, axis=-1).astype(np.float32)
-    return actions.reshape(*outer, -1).astype(np.float32)
+        return add_previous(
+            observation,
+            *(np.where(known, part, np.float32(0)) for part in (action, reward)),
+        )

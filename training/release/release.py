@@ -13,10 +13,8 @@ from training.release.baselines import baselines, intervals, not_beaten
 from training.release.cards import SCORES, read_json, write_cards
 from training.runs.folder import runs_of
 
-FILES = ("config.json", "model.weights.h5", "recipe.toml", "evaluation.json")
-
-
 WEIGHTS = ("config.json", "model.weights.h5")
+FILES = (*WEIGHTS, "recipe.toml", "evaluation.json")
 
 
 def release(source: Path, folder: Path, memoryless: Path | None = None) -> None:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_agalite.layers.checks import check_sizes
+from keras_agalite.layers.checks import check_heads, check_sizes
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import Constant, Normal, Ones
 from keras_agalite.models.encoders import Encoder
@@ -358,11 +358,7 @@ class DTMem(SegmentPolicy):
         sizes = {"num_layers": num_layers, "num_heads": num_heads}
         sizes |= {"intermediate_dim": intermediate_dim, "num_slots": num_slots}
         check_sizes({**sizes, "rounds": rounds, **({"top_k": top_k} if top_k else {})})
-        if hidden_dim % num_heads:
-            raise ValueError(
-                "`num_heads` must divide `hidden_dim`. Received: num_heads="
-                f"{num_heads}, hidden_dim={hidden_dim}"
-            )
+        check_heads({"hidden_dim": hidden_dim, "num_heads": num_heads})
         if gates not in ("unit", "slot"):
             raise ValueError(
                 f"`gates` must be 'unit' or 'slot'. Received: gates={gates!r}"

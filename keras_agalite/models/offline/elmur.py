@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_agalite.layers.checks import check_bools, check_sizes
+from keras_agalite.layers.checks import check_bools, check_heads, check_sizes
 from keras_agalite.layers.initializers import GlorotUniform, Normal
 from keras_agalite.models.encoders import Encoder
 from keras_agalite.models.offline.parts import (
@@ -290,11 +290,7 @@ class ELMUR(SegmentPolicy):
         sizes |= {"intermediate_dim": intermediate_dim, "num_slots": num_slots}
         check_sizes({**sizes, "max_distance": max_distance})
         check_bools({"normalize_first": normalize_first})
-        if hidden_dim % num_heads:
-            raise ValueError(
-                "`num_heads` must divide `hidden_dim`. Received: num_heads="
-                f"{num_heads}, hidden_dim={hidden_dim}"
-            )
+        check_heads({"hidden_dim": hidden_dim, "num_heads": num_heads})
         if not 0.0 <= blend <= 1.0 or not slot_stddev >= 0.0:
             raise ValueError(
                 "`blend` must be from 0 to 1 and `slot_stddev` at least 0. Received: "

@@ -8,9 +8,6 @@ from keras import ops
 
 from keras_agalite.models.base import Policy
 
-# The keys of the wrapper `PreviousActionReward`.
-PREVIOUS = ("previous_action", "previous_reward")
-
 
 class ConditionedOnReturn(Policy):
     """Base of the policies with a target: at each step they see what is left of it.

@@ -18,13 +18,10 @@ from keras_agalite.models.action_heads import head_class, mask_logits
 from keras_agalite.models.base import Policy, PolicyOutput, check_encoder, encode
 from keras_agalite.models.encoders import Encoder
 from keras_agalite.models.offline.parts import Noise, linear
-from keras_agalite.models.offline.returns import (
-    PREVIOUS,
-    ConditionedOnReturn,
-    check_return,
-)
+from keras_agalite.models.offline.returns import ConditionedOnReturn, check_return
 from keras_agalite.models.spaces import space_from_config, space_to_config
 from keras_agalite.ops.starts import empty_at_start
+from keras_agalite.previous import PREVIOUS, previous_space
 
 
 class SegmentPolicy(ConditionedOnReturn, Policy):
@@ -106,7 +103,7 @@ class SegmentPolicy(ConditionedOnReturn, Policy):
         self.actor = head_class(action_space)(
             action_space, units=0, dtype=dtype, name="actor"
         )
-        self._space = policy_space(encoder.observation_space, action_space)
+        self._space = previous_space(encoder.observation_space, action_space)
         self.mask_sizes = mask_sizes(self._space, action_space)
         self.action_size = spaces.flatdim(action_space)
         self.observation_embedding = linear(hidden_dim, dtype, "observation_embedding")
@@ -415,31 +412,6 @@ class SegmentPolicy(ConditionedOnReturn, Policy):
             config["encoder"], custom_objects=custom_objects
         )
         return cls(**{**config, "encoder": encoder})
-
-
-def policy_space(
-    observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
-) -> spaces.Dict:
-    """An observation with the previous action and reward, as the wrapper gives it.
-
-    Raises:
-        ValueError: If it has one of the two already.
-    """
-    parts: dict[str, Any] = {"observation": observation_space}
-    if isinstance(observation_space, spaces.Dict):
-        parts = dict(observation_space.spaces)
-    if set(PREVIOUS) & set(parts):
-        raise ValueError(
-            f"`encoder` must be one of observations without {' and '.join(PREVIOUS)}, "
-            "which the policy reads itself. Received: observation_space="
-            f"{observation_space}"
-        )
-    sizes = (spaces.flatdim(action_space), 1)
-    more = {
-        k: spaces.Box(-float("inf"), float("inf"), (n,))
-        for k, n in zip(PREVIOUS, sizes, strict=True)
-    }
-    return spaces.Dict({**parts, **more})
 
 
 def _check_rates(**rates: Any) -> None:

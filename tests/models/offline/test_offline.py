@@ -21,7 +21,7 @@ from keras_agalite.models import (
     ResNetEncoder,
     ReturnConditionedPolicy,
 )
-from keras_agalite.models.offline.segments import policy_space
+from keras_agalite.previous import previous_space
 from tests.helpers import compiled, gradients, to_numpy
 from tests.models.conftest import IMAGE, VECTOR, randomise
 
@@ -54,7 +54,7 @@ def make(name, space=VECTOR, actions=ACTIONS, encoder=MLPEncoder, **changes):
     arguments = {} if encoder is MLPEncoder else {"units": 4, "filters": (2,)}
     if name == RECURRENT:
         return ReturnConditionedPolicy(
-            encoder(policy_space(space, actions), **arguments),
+            encoder(previous_space(space, actions), **arguments),
             GRU(5),
             actions,
             head_units=4,
@@ -252,6 +252,15 @@ def test_a_preset_acts_alike(name, tmp_path):
     assert type(Policy.from_preset(tmp_path / "a", load_weights=False)) is type(policy)
 
 
+@pytest.mark.once
+def test_a_policy_with_too_large_a_state_is_not_saved(tmp_path):
+    policy = make("rate", cache_length=2**21, hidden_dim=8)
+
+    with pytest.raises(ValueError, match=r"at most 16,777,216 .* Received: 16,7"):
+        policy.save_to_preset(tmp_path / "preset")
+    assert not (tmp_path / "preset").exists()
+
+
 def test_a_preset_of_another_class_is_refused(tmp_path):
     shared("rate").save_to_preset(tmp_path)
 
@@ -393,7 +402,7 @@ def test_rows_that_do_not_fit_are_refused():
         policy(rows(policy), target_return=np.zeros(3, "float32"))
     with pytest.raises(ValueError, match=r"`target_return` must have.*shape=\(3,\)"):
         policy.act(policy.sample_observation(2), target_return=[1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match="without previous_action and"):
+    with pytest.raises(ValueError, match="without the keys previous_action and"):
         make("rate", space=policy.observation_space)
     with pytest.raises(ValueError, match="with `previous_reward`"):
         ReturnConditionedPolicy(MLPEncoder(VECTOR), GRU(5), ACTIONS, target_return=1.0)

@@ -60,11 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.work not in (
-        "devices",
-        "recall",
-        "load",
-    ):  # they print tables of their own
+    if options.work not in ("devices", "recall", "load"):  # which print their own
         _print(rows)
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")

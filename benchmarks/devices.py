@@ -88,10 +88,9 @@ def _variants(name: str, steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "scan", scan
     if name != "ours":
         return
-    yield "scan, states kept", scan | {"KEPT_BYTES": 2**60}
     for size in CHUNKS:
         if size <= steps:
-            chunks = {"LONGEST_CHUNK": size, "CHUNK_BYTES": 2**60, "KEPT_BYTES": 0}
+            chunks = {"LONGEST_CHUNK": size, "CHUNK_BYTES": 2**60}
             yield f"scan of {size}", scan | chunks
 
 

@@ -1,7 +1,7 @@
 """What a policy's memory is worth: its returns with the memory emptied now and then.
 
 `KERAS_BACKEND=jax python -m benchmarks.memory_maze_forgetting [PRESET]
-[--environment fast_memory_maze_9x9] [--every 200 50 1] [--episodes 128] [--json FILE]
+[--environment fast_memory_maze_9x9] [--every 200 50 1] [--episodes 64] [--json FILE]
 [--plot FILE]`. Each row plays the same episodes; the first never empties it. Returns
 are also given by quarter of the episode: who remembers a maze finds the next target
 sooner.
@@ -54,12 +54,15 @@ def play(
 ) -> np.ndarray:
     """The rewards of each episode by quarter, of shape `(episodes, 4)`."""
     batches: list[list[np.ndarray]] = []
+    running = np.zeros(0, bool)
 
     def keep(step: Step) -> None:
+        nonlocal running
         if step.reward is None:
             batches.append([])
-        else:
-            batches[-1].append(step.reward)
+        else:  # rows that were done before this step play another episode
+            batches[-1].append(np.where(running, step.reward, 0.0))
+        running = step.running
 
     rollout(
         policy,
@@ -81,7 +84,7 @@ def main() -> None:
     parser.add_argument("preset", nargs="?", default="memory_maze_9x9")
     parser.add_argument("--environment", default="fast_memory_maze_9x9")
     parser.add_argument("--every", type=int, nargs="+", default=[200, 50, 1])
-    parser.add_argument("--episodes", type=int, default=128)
+    parser.add_argument("--episodes", type=int, default=64)
     parser.add_argument("--seed", type=int, default=4_000_000)
     parser.add_argument("--layouts", type=int, default=20_000)
     parser.add_argument("--json", type=Path, help="write the rows")

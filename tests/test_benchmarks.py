@@ -9,7 +9,8 @@ import pytest
 
 import benchmarks.backends
 import benchmarks.measure
-from benchmarks import load
+import keras_agalite
+from benchmarks import load, memory_maze_forgetting
 from benchmarks.__main__ import main
 from benchmarks.forms import make_form
 from benchmarks.measure import BACKEND, learn_work, sequences
@@ -75,7 +76,7 @@ def test_torch_learns_from_a_sequence_in_few_calls():
     with profile() as profiler:
         work.run()
     calls = sum(e.name.startswith("aten::") for e in profiler.events())
-    # Of the loop over time there were 228,448.
+    # Measured: 21,152.
     assert calls <= 22_000
 
 
@@ -161,6 +162,23 @@ def test_each_form_is_called_as_often_in_each_round():
 @pytest.mark.process
 def test_a_backend_is_measured_in_a_process_of_its_own():
     assert benchmarks.backends.measure(BACKEND, sys.executable, "act", ["1"])[0] > 0
+
+
+@pytest.mark.once
+def test_an_emptied_memory_forgets():
+    policy = keras_agalite.MemoryPolicy.from_preset("tmaze_10")
+
+    def returns(every):
+        forgetful = memory_maze_forgetting.Forgetful(policy, every)
+        rewards = memory_maze_forgetting.play(forgetful, "tmaze_10", {}, 70, seed=7)
+        assert rewards.shape == (70, 4)
+        return rewards.sum(1)
+
+    whole = returns(0)
+    expected = keras_agalite.evaluate(policy, "tmaze_10", 70, seed=7)["returns"]
+    np.testing.assert_allclose(whole, expected, rtol=1e-6)
+    np.testing.assert_array_equal(returns(1000), whole)
+    assert returns(1).mean() < 0.7 * whole.mean()
 
 
 @pytest.mark.process

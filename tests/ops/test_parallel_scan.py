@@ -61,11 +61,6 @@ def test_what_a_start_empties_is_gone(name):
     )
 
 
-def test_kept_states_give_the_same(accelerator):
-    accelerator(KEPT_BYTES=2**30)
-    test_gated_linear_attention.test_matches_the_oracle(37, 3)
-
-
 def of_both_forms(function, arrays, accelerator):
     received = gradients(function, arrays)
     accelerator(on_accelerator=lambda: False)

@@ -73,6 +73,13 @@ def test_what_is_refused_is_not_started_again():
         supervise(programs("raise SystemExit(2)", ENDLESS), 5)
 
 
+def test_what_fails_for_want_of_another_is_a_loss(monkeypatch):
+    monkeypatch.setattr(launch, "SECONDS_BETWEEN_LOOKS", 0.5)  # both fail between
+    both = "raise SystemExit(2)", "import os; os.kill(os.getpid(), 9)"
+    with pytest.raises(TrainingError, match="exit code 2, process 1 was killed by SIG"):
+        supervise(programs(*both), 0)
+
+
 def killed_until(folder, starts):
     """A program that kills itself until it was started so often."""
     return (

@@ -23,7 +23,7 @@ from training.envs.make import (
     make_functional_environment,
     make_spaces,
 )
-from training.errors import EnvironmentFault
+from training.errors import EnvironmentFault, TrainingError
 from training.learning.auxiliary import AuxiliaryHead
 from training.learning.collect import (
     AXIS,
@@ -125,7 +125,12 @@ class Run(run.Run):
     def train(self, wandb: str | None = None) -> None:
         # Not alike, where they do not share the folder.
         _check_alike("checkpoint in the folder of the run", self.step)
-        super().train(wandb)
+        try:
+            super().train(wandb)
+        except (ValueError, RuntimeError) as error:
+            if jax.process_count() > 1 and "Gloo" in str(error):
+                raise TrainingError(f"Another process was lost: {error}") from error
+            raise
 
     def begin_episodes(self) -> None:
         if self.vector:

@@ -23,6 +23,7 @@ PORT = 29_400  # of process 0 where the processes are on several hosts
 RESTARTS = 3
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_END = 5.0  # after SIGTERM, for processes that have lost another one
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 REFUSED = 2  # the exit code of a ValueError
 # One list of arguments a process; the address of process 0 changes with each start.
 Commands = Callable[[], list[list[str]]]
@@ -141,9 +142,11 @@ def supervise(commands: Commands, restarts: int) -> None:
             if not codes:
                 return
             what = ", ".join(f"process {i} {_say(code)}" for i, code in codes.items())
-            if REFUSED in codes.values():
+            # Others may have failed for want of the one that was killed.
+            lost = min(codes.values()) < 0
+            if REFUSED in codes.values() and not lost:
                 raise ValueError(f"Expected every process to train. Received: {what}")
-            if left == 0 or min(codes.values()) > 0:
+            if left == 0 or not lost:
                 raise TrainingError(f"The processes were ended: {what}.")
             tell(f"{what}: starting all again, {left - 1} more times left", sys.stderr)
 
@@ -178,14 +181,14 @@ def _run(
 ) -> dict[int, int]:
     """The exit codes of those that failed by themselves, by number of the process."""
     lock, readers = threading.Lock(), []
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     try:
         for i, command in enumerate(commands):
             if asked:
                 break
             process = subprocess.Popen(
                 command,
-                env=environment,
+                # One GPU for each, where there are GPUs.
+                env={"JAX_LOCAL_DEVICE_IDS": str(i), **os.environ, **UNBUFFERED},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -196,8 +199,9 @@ def _run(
             for name in ("stdout", "stderr"):
                 streams = getattr(process, name), getattr(sys, name)
                 arguments = (f"[{i}] ", *streams, lock)
-                readers.append(threading.Thread(target=_copy, args=arguments))
-                readers[-1].start()
+                reader = threading.Thread(target=_copy, args=arguments, daemon=True)
+                readers.append(reader)
+                reader.start()
         if asked:  # it may have come while the last of them was started
             for process in processes:
                 process.send_signal(asked[0])
@@ -205,20 +209,22 @@ def _run(
     finally:
         _end(processes)
     for reader in readers:
-        reader.join()
+        reader.join(SECONDS_TO_END)  # what a process began may hold its output open
     return codes
 
 
 def _wait(processes: list[Any]) -> dict[int, int]:
-    """Waits until all have ended, or one has failed."""
+    """Waits until all have ended, or one has failed; gives what is not 0."""
+    # One that a signal stopped has asked the others to save and stop as well.
+    well = {None, 0} | {128 + n for n in SIGNALS} | {-n for n in SIGNALS}
     while True:
-        codes = {i: process.poll() for i, process in enumerate(processes)}
-        failed = {i: code for i, code in codes.items() if code}
-        stopped = {128 + n for n in SIGNALS} | {-n for n in SIGNALS}
-        # One that a signal stopped has asked the others to save and stop as well.
-        if None not in codes.values() or set(failed.values()) - stopped:
-            return failed
+        codes = [process.poll() for process in processes]
+        if None not in codes or set(codes) - well:
+            break
         time.sleep(SECONDS_BETWEEN_LOOKS)
+    # Once more: what ended the first may have ended another one before it was seen.
+    codes = [process.poll() for process in processes]
+    return {i: code for i, code in enumerate(codes) if code}
 
 
 def _end(processes: list[Any]) -> None:

@@ -179,12 +179,12 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
                 **batch, debug_summaries=detailed, training=True
             )
         weights = self._actor_net.trainable_weights
-        pairs = zip(tape.gradient(loss.loss, weights), weights, strict=True)
-        gradients, variables = zip(*(p for p in pairs if p[0] is not None), strict=True)
-        gradients = total(list(gradients))
+        found = zip(tape.gradient(loss.loss, weights), weights, strict=True)
+        known = [(x, weight) for x, weight in found if x is not None]
+        gradients = total([x for x, _ in known])
         if self._gradient_clipping > 0:
             gradients, _ = tf.clip_by_global_norm(gradients, self._gradient_clipping)
-        pairs = list(zip(gradients, variables, strict=True))
+        pairs = list(zip(gradients, [weight for _, weight in known], strict=True))
         if self._summarize_grads_and_vars and detailed:
             eager_utils.add_gradients_summaries(pairs, self.train_step_counter)
             eager_utils.add_variables_summaries(pairs, self.train_step_counter)

@@ -33,7 +33,7 @@ def main() -> None:
             f"machine. Received: --processes {max(options.processes)}"
         )
     rates: dict[tuple[int, int], list[float]] = {}
-    for _ in range(options.rounds):
+    for turn in range(options.rounds):
         for number in options.processes:
             os.sched_setaffinity(0, cores[:number])  # children have it too
             changes = [*overrides, f"num_environments={environments * number}"]
@@ -42,6 +42,11 @@ def main() -> None:
                     "jax", options.recipe, options.steps * number, changes, processes
                 )
                 rates.setdefault((number, processes or 1), []).append(rate)
+                print(
+                    f"round {turn + 1}  {number} cores  {environments * number} "
+                    f"environments  {processes or 1} processes {rate:10,.0f} steps/s",
+                    flush=True,
+                )
     rows = [
         {
             "cores": number,
@@ -52,11 +57,6 @@ def main() -> None:
         }
         for (number, processes), each in rates.items()
     ]
-    for row in rows:
-        print(
-            f"{row['cores']} cores, {row['environments']} environments, "
-            f"{row['processes']} processes: {row['steps_per_second']:,.0f} steps/s"
-        )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")

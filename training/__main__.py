@@ -19,7 +19,7 @@ from keras_agalite.__main__ import (
 from training.errors import Interrupted, TrainingError
 from training.recipe import ENGINES, Recipe, load_recipe, read_values
 from training.runs.interrupt import end_with
-from training.runs.join import join
+from training.runs.join import join, leave
 from training.runs.launch import (
     PORT,
     RESTARTS,
@@ -148,6 +148,16 @@ def main(arguments: list[str] | None = None) -> int:
     cards.set_defaults(function=lambda options: _cards())
 
     options = parser.parse_args(arguments)
+    code = 1
+    try:
+        code = _exit_code(options)
+    finally:
+        leave(code)
+    return code
+
+
+def _exit_code(options: Any) -> int:
+    """Runs a command; says what went wrong."""
     try:
         options.function(options)
     except (ValueError, ImportError) as error:

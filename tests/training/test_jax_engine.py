@@ -417,6 +417,21 @@ def test_a_signal_to_one_process_stops_all(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_process_that_fails_ends_all(tmp_path):
+    file, run = tmp_path / "recipe.toml", tmp_path / "two"
+    file.write_text(dataclasses.replace(SMALL, total_steps=2**40).to_toml())
+    launcher = launched(file, run)
+    while not list(run.glob("checkpoints/*.npz")):
+        assert launcher.poll() is None, log_of(run)
+        time.sleep(0.01)
+    (run / "checkpoints").rename(run / "moved")
+    (run / "checkpoints").write_text("")  # process 0 alone writes there
+    assert launcher.wait(timeout=60) == 1, log_of(run)
+    assert "[0] error: Cannot write" in log_of(run)
+    assert "starting all again" not in log_of(run)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [(0, 0), (0, 1)], ids=["alike", "different"])
 def test_tasks_of_slurm_train_together(seeds, tmp_path):
     """With the variables that srun sets: JAX itself reads them."""

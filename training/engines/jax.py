@@ -123,14 +123,18 @@ class Run(run.Run):
         self.overlaps = self.vector is None and not self.ppo.learns_in_steps
 
     def train(self, wandb: str | None = None) -> None:
-        # Not alike, where they do not share the folder.
-        _check_alike("checkpoint in the folder of the run", self.step)
-        try:
+        with _losses_named():
+            # Not alike, where they do not share the folder.
+            _check_alike("checkpoint in the folder of the run", self.step)
             super().train(wandb)
-        except (ValueError, RuntimeError) as error:
-            if jax.process_count() > 1 and "Gloo" in str(error):
-                raise TrainingError(f"Another process was lost: {error}") from error
-            raise
+
+    def finish(self) -> dict[str, Any]:
+        with _losses_named():
+            result = super().finish()
+            if jax.process_count() > 1:
+                # JAX's own end would not wait for a long evaluation of process 0.
+                multihost_utils.sync_global_devices("finished")
+        return result
 
     def begin_episodes(self) -> None:
         if self.vector:
@@ -172,16 +176,30 @@ class Run(run.Run):
     @property
     def interrupted(self) -> bool:
         interrupt = self.session.interrupt
-        if jax.process_count() > 1:
-            # All processes that train together stop as the first one was asked to.
-            number = np.array(interrupt.signal_number or 0)
-            number = multihost_utils.process_allgather(number).max()
-            interrupt.signal_number = int(number) or None
-        return interrupt.signal_number is not None
+        if jax.process_count() == 1:
+            return interrupt.signal_number is not None
+        # All processes that train together stop as one of them was asked to. A signal
+        # that comes while they ask each other counts the next time.
+        number = np.array(interrupt.signal_number or 0)
+        number = int(multihost_utils.process_allgather(number).max())
+        if number:
+            interrupt.signal_number = number
+        return number != 0
 
     def close_environments(self) -> None:
         if self.vector:
             self.vector.close()
+
+
+@contextlib.contextmanager
+def _losses_named() -> Iterator[None]:
+    """Says so where a process that trains together with this one is gone."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if jax.process_count() > 1 and "Gloo" in str(error):
+            raise TrainingError(f"Another process was lost: {error}") from error
+        raise
 
 
 def _check_alike(what: str, x: Any) -> None:

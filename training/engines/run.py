@@ -193,7 +193,8 @@ class Run(abc.ABC):
                 self._log(self.step, report)
             if self.step != self.saved_step:
                 self._save()
-            self.session.interrupt.raise_if_asked()
+            if self.interrupted:
+                self.session.interrupt.raise_if_asked()
 
     def finish(self) -> dict[str, Any]:
         """Writes the preset, its evaluation and the plot.

@@ -1,11 +1,14 @@
 """Processes that train together find each other, with the engine jax."""
 
 import os
+import sys
+import time
+import traceback
 from typing import Any
 
 LOCALHOST = "127.0.0.1"
-# Process 0 evaluates when the others have come to their end, and they wait for it.
-SECONDS_TO_EVALUATE = 24 * 60 * 60
+FAILED = (1, 2)  # exit codes of errors
+SECONDS_FOR_OTHERS = 2.0
 
 
 def join(
@@ -68,4 +71,25 @@ def _initialize(**how: Any) -> None:
 
     # It would take SIGTERM, which is for `training.runs.interrupt`.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(shutdown_timeout_seconds=SECONDS_TO_EVALUATE, **how)
+    jax.distributed.initialize(**how)
+
+
+def leave(code: int) -> None:
+    """Ends a process that has joined others at once, if it failed.
+
+    At its normal end it would wait for the others, which wait for it. Process 0 gives
+    them time to fail by themselves: when it goes, JAX aborts them.
+
+    Args:
+        code: Its exit code.
+    """
+    jax = sys.modules.get("jax")
+    if jax is None or code not in FAILED or not jax.distributed.is_initialized():
+        return
+    if (error := sys.exception()) is not None:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if jax.process_index() == 0:
+        time.sleep(SECONDS_FOR_OTHERS)
+    os._exit(code)

@@ -244,7 +244,8 @@ def test_processes_that_cannot_join(engine, coordinator, processes, process):
 
 
 def test_who_trains_alone(monkeypatch):
-    monkeypatch.setattr("training.runs.join._initialize", lambda **_: joined.append(1))
+    monkeypatch.setattr("training.runs.join._initialize", lambda _: joined.append(1))
+    monkeypatch.setenv("SLURM_PROCID", "0")
     for tasks, engine, processes, expected in (
         (None, "jax", None, 0),
         ("1", "jax", None, 0),

@@ -9,6 +9,7 @@ from typing import Any
 LOCALHOST = "127.0.0.1"
 FAILED = (1, 2)  # exit codes of errors
 SECONDS_FOR_OTHERS = 2.0
+_process: int | None = None  # of those that train together, if this is one
 
 
 def join(
@@ -34,7 +35,8 @@ def join(
     )
     if coordinator is None and process is None and processes in (None, 1):
         if processes is None and engine == "jax" and number_of_tasks() > 1:
-            _initialize()  # JAX itself reads the variables of SLURM
+            # JAX itself reads the variables of SLURM.
+            _initialize(int(os.environ["SLURM_PROCID"]))
         return
     if (
         engine != "jax"
@@ -53,6 +55,7 @@ def join(
     # Nobody else is let in where all processes are on this machine.
     bound = coordinator if host in (LOCALHOST, "localhost") else None
     _initialize(
+        process,
         coordinator_address=coordinator,
         num_processes=processes,
         process_id=process,
@@ -66,12 +69,14 @@ def number_of_tasks() -> int:
     return int(text) if text.isdecimal() else 1
 
 
-def _initialize(**how: Any) -> None:
+def _initialize(process: int, **how: Any) -> None:
+    global _process
     import jax
 
     # It would take SIGTERM, which is for `training.runs.interrupt`.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(**how)
+    _process = process
 
 
 def leave(code: int) -> None:
@@ -83,13 +88,12 @@ def leave(code: int) -> None:
     Args:
         code: Its exit code.
     """
-    jax = sys.modules.get("jax")
-    if jax is None or code not in FAILED or not jax.distributed.is_initialized():
+    if _process is None or code not in FAILED:
         return
     if (error := sys.exception()) is not None:
         traceback.print_exception(error)
     sys.stdout.flush()
     sys.stderr.flush()
-    if jax.process_index() == 0:
+    if _process == 0:
         time.sleep(SECONDS_FOR_OTHERS)
     os._exit(code)

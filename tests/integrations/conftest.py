@@ -9,5 +9,12 @@ if importlib.util.find_spec("tf_agents") is None:
 elif keras.backend.backend() != "tensorflow":
     collect_ignore = [
         f"test_{name}.py"
-        for name in ("environment", "every_space", "networks", "ppo_agent", "tools")
+        for name in (
+            "environment",
+            "every_space",
+            "networks",
+            "ppo_agent",
+            "replicas",
+            "tools",
+        )
     ]

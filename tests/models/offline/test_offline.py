@@ -149,6 +149,7 @@ def test_a_row_with_starts_equals_its_steps(name):
     policy = shared(name)
     observations, start = rows(policy, time=5), np.zeros((BATCH, 5), bool)
     start[0, 2] = start[1, 4] = True
+    observations["previous_reward"][0, 1] = np.nan  # an episode that went wrong
 
     out, last = compiled(lambda x, s: policy(x, None, s))(observations, start)
 
@@ -157,6 +158,7 @@ def test_a_row_with_starts_equals_its_steps(name):
         logits, _, state = policy.step(at(observations, t), state, start[:, t])
         assert_close(logits, out.logits[:, t])
     assert_close(state, last)
+    assert np.isfinite(to_numpy(out.logits)[0, 2:]).all()
 
 
 @every_model
@@ -378,7 +380,12 @@ def test_a_rollout_gives_what_the_policy_needs():
     [
         ({"segment_length": 0}, "segment_length=0"),
         ({"target_return": float("nan")}, "target_return=nan"),
+        ({"target_return": 10**400}, "target_return=1000"),
+        ({"target_return": 1e39}, r"target_return=1e\+39"),
+        ({"target_return": True}, "target_return=True"),
         ({"return_scale": 0.0}, "return_scale=0.0"),
+        ({"return_scale": 1e-40}, "return_scale=1e-40"),
+        ({"target_return": 1e30, "return_scale": 1e-30}, "return_scale=1e-30"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"valve": "tap"}, "valve='tap'"),
         ({"valve_heads": 3}, "valve_heads=3"),
@@ -394,6 +401,16 @@ def test_arguments_out_of_range_are_refused(change, message):
 
 
 @pytest.mark.once
+def test_returns_may_be_numbers_of_numpy(tmp_path):
+    policy = make(RECURRENT, target_return=np.float32(2), return_scale=np.int64(4))
+    policy.save_to_preset(tmp_path / "preset")
+
+    loaded = Policy.from_preset(tmp_path / "preset")
+
+    assert (loaded.target_return, loaded.return_scale) == (2.0, 4.0)
+
+
+@pytest.mark.once
 def test_rows_that_do_not_fit_are_refused():
     window, policy = shared("decision_transformer"), shared("rate")
     with pytest.raises(ValueError, match=r"segment_length=3 .*Received: 4"):
@@ -402,6 +419,15 @@ def test_rows_that_do_not_fit_are_refused():
         policy(rows(policy), target_return=np.zeros(3, "float32"))
     with pytest.raises(ValueError, match=r"`target_return` must have.*shape=\(3,\)"):
         policy.act(policy.sample_observation(2), target_return=[1.0, 2.0, 3.0])
+    for target in (float("nan"), [1.0, float("inf")], 1e39, 10**400, "high"):
+        with pytest.raises(ValueError, match="`target_return` must be a number or an"):
+            policy.act(policy.sample_observation(2), target_return=target)
+    for model in (policy, shared(RECURRENT)):
+        for start in (np.zeros((BATCH, TIME + 1), bool), np.zeros((1, TIME), bool)):
+            with pytest.raises(ValueError, match=r"`start` must have the shape \(batch"):
+                model(rows(model), start=start)
+        with pytest.raises(ValueError, match="`observations` and `state` must have"):
+            model(rows(model), model.initial_state(1))
     with pytest.raises(ValueError, match="without the keys previous_action and"):
         make("rate", space=policy.observation_space)
     with pytest.raises(ValueError, match="with `previous_reward`"):

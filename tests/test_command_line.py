@@ -60,6 +60,15 @@ def test_a_wrong_number_is_told_with_its_option(main, option, value, told, capsy
     assert told in error
 
 
+@pytest.mark.parametrize("main", [library.main, trainer.main])
+@pytest.mark.parametrize("file", ["no/such/folder/result.json", "."])
+def test_a_file_that_cannot_be_written_is_told_before_episodes(main, file, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "tmaze_10", "--json", file])
+    told = f"--json: must be a file in a folder that is there, received {file}"
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["[1]", "{", "x"])
 def test_arguments_of_an_environment_are_an_object(value, capsys):
     with pytest.raises(SystemExit):

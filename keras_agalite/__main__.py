@@ -244,8 +244,11 @@ def _make(name: str, arguments: dict[str, Any], in_window: bool) -> Any:
         with warnings.catch_warnings():
             # Gymnasium says that it opens the window of those that draw images.
             warnings.simplefilter("ignore")
-            return make(name, render_mode="human" if in_window else None, **arguments)
-    except (gymnasium.error.Error, TypeError) as error:
+            env = make(name, render_mode="human" if in_window else None, **arguments)
+            if in_window:
+                env.reset()  # a machine without a screen refuses it here
+            return env
+    except (gymnasium.error.Error, TypeError, RuntimeError) as error:
         raise ValueError(
             f"The environment cannot be made. Received: environment={name!r}, "
             f"arguments={arguments}, window={in_window}: {error}"

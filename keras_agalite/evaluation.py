@@ -3,6 +3,7 @@
 import contextlib
 import json
 import operator
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ from keras_agalite.action_masks import (
 )
 from keras_agalite.environments import functional, make_vec
 from keras_agalite.previous import PREVIOUS, add_previous, flatten_actions
+
+# Steps of an episode after which a warning says that it goes on.
+LONG = 100_000
 
 Environment = str | gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]
 
@@ -333,6 +337,12 @@ def _play(
             told = ended & final.get("_success", True)
             successes |= {int(i): bool(final["success"][i]) for i in np.where(told)[0]}
         running &= ~ended
+        if lengths.max() == LONG and running.any():
+            warnings.warn(
+                f"An episode has not ended after {LONG:,} steps. Received: {vector}; "
+                "a time limit, such as max_episode_steps, ends it",
+                stacklevel=4,
+            )
     for row in np.flatnonzero(~np.isfinite(totals)):
         raise ValueError(
             "`env` must give rewards whose sum is finite. Received: the return "

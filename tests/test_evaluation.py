@@ -10,6 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import keras_agalite
+from keras_agalite import evaluation
 from keras_agalite.__main__ import main
 from keras_agalite.environments import PreviousActionReward, functional, make
 from training.__main__ import main as training
@@ -138,6 +139,16 @@ def test_drawn_actions_repeat_with_their_generator(tmaze):
     random = play(None)
     assert random == play(None) != play(None, rng=np.random.default_rng(1))
     assert {episode.success for episode in random} == {False, True}
+
+
+@pytest.mark.once
+def test_an_episode_without_end_is_told(remembers, monkeypatch):
+    monkeypatch.setattr(evaluation, "LONG", 4)
+    with pytest.warns(UserWarning, match="has not ended after 4 steps") as told:
+        lengths = [
+            e.length for e in keras_agalite.rollout(remembers, Repeat(), 6, seed=5)
+        ]
+    assert len(told) == sum(length > 4 for length in lengths)
 
 
 @pytest.mark.once

@@ -129,6 +129,8 @@ def test_steps_equal_the_row(name):
 def test_a_start_empties_its_row_bit_for_bit(name):
     policy = shared(name)
     observations = rows(policy)
+    for part in observations.values():
+        part[0, 4] = np.nan  # what a broken sensor leaves behind
     state = None
     for t in range(5):
         _, _, state = policy.step(at(observations, t), state)
@@ -141,7 +143,8 @@ def test_a_start_empties_its_row_bit_for_bit(name):
     for a, b in zip(tree.flatten(new), tree.flatten(fresh[2]), strict=True):
         np.testing.assert_array_equal(to_numpy(a)[0], to_numpy(b)[0])
     assert_close(logits[1], plain[1])
-    assert abs(plain - fresh[0])[0].max() > 1e-4
+    assert abs(plain - fresh[0])[1].max() > 1e-4
+    assert np.isnan(plain[0]).any()
 
 
 @pytest.mark.parametrize("name", ["rate", RECURRENT])
@@ -324,6 +327,25 @@ def test_spaces_of_other_kinds(name, space, actions, encoder):
     loss = to_numpy(policy.actor.imitation_loss(out.logits, taken))
     assert loss.shape == (BATCH, 3)
     assert (loss > 0).all()
+
+
+@pytest.mark.parametrize("name", ["rate", RECURRENT])
+def test_illegal_actions_have_no_chance(name):
+    mask = spaces.MultiBinary(3)
+    policy = make(name, spaces.Dict({"board": VECTOR, "action_mask": mask}))
+    observations = rows(policy, time=3)
+    observations["action_mask"][:] = [0, 1, 0]
+
+    out, _ = policy(observations)
+    action, _ = policy.act(at(observations, 0), seed=0)
+
+    assert (to_numpy(out.logits)[..., [0, 2]] == -1e9).all()
+    assert (action == ACTIONS.start + 1).all()
+    loss = policy.actor.imitation_loss(out.logits, np.full((BATCH, 3), action[0]))
+    np.testing.assert_allclose(to_numpy(loss), 0, atol=1e-6)
+    observations["action_mask"][:] = 0
+    with pytest.raises(ValueError, match="`action_mask` must leave an action"):
+        policy.act(at(observations, 0))
 
 
 def test_the_loss_of_a_box_is_half_the_squared_error():

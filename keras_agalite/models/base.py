@@ -112,7 +112,6 @@ class Policy(keras.Model, abc.ABC):
             another.
         extra_inputs: Names of what a call takes besides observations, state, start and
             training.
-        max_length: Steps that a row of a call may have; None for any number.
         presets: Names of the released policies, for `from_preset`.
 
     Call arguments:
@@ -131,7 +130,6 @@ class Policy(keras.Model, abc.ABC):
     mask_sizes: list[int] | None
     target_return: float | None = None
     extra_inputs: tuple[str, ...] = ()
-    max_length: int | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs["autocast"] = False  # the state keeps its dtype
@@ -161,6 +159,11 @@ class Policy(keras.Model, abc.ABC):
     @abc.abstractmethod
     def state_size(self) -> list[Any]:
         """Sizes of the state tensors, which may be nested."""
+
+    @property
+    def max_length(self) -> int | None:
+        """Steps that a row of a call may have; None for any number."""
+        return None
 
     @property
     def state_dtype(self) -> str:

@@ -227,23 +227,13 @@ def test_a_log_is_enough(small, tmp_path, capsys):
 
 
 @pytest.mark.once
-def test_a_window_imitates_what_it_is_shown(small, tmp_path):
-    arguments = {**TRANSFORMER["memory_arguments"], "segment_length": LENGTH}
+def test_a_sequence_is_no_longer_than_a_window(small, tmp_path):
+    arguments = {**TRANSFORMER["memory_arguments"], "segment_length": LENGTH - 1}
     del arguments["memory_tokens"]
-    recipe = dataclasses.replace(
-        small,
-        memory="decision_transformer",
-        memory_arguments=arguments,
-        total_steps=10 * 16 * LENGTH,
-    )
-    train(recipe, tmp_path / "run")
-    policy = Policy.from_preset(tmp_path / "run/preset")
-    assert policy.target_return is None
-    assert all(np.isfinite(row["loss"]) for row in curve_rows(tmp_path / "run"))
-    longer = dataclasses.replace(recipe, sequence_length=LENGTH + 1)
-    with pytest.raises(ValueError, match=f"`sequence_length` must be at most {LENGTH}"):
-        train(longer, tmp_path / "longer")
-    assert not (tmp_path / "longer").exists()
+    window = {"memory": "decision_transformer", "memory_arguments": arguments}
+    with pytest.raises(ValueError, match=r"`sequence_length` must be at most 7.*=8"):
+        train(dataclasses.replace(small, **window), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.once

@@ -61,10 +61,7 @@ class Imitation:
             "target_return": batch.return_to_go[:, 0],
             "seed": np.int32(words[0] >> 1),
         }
-        names = set(self.policy.extra_inputs)
-        if self.policy.target_return is None:  # it imitates whatever it is shown
-            names.discard("target_return")
-        kept = {name: extra[name] for name in names}
+        kept = {name: extra[name] for name in self.policy.extra_inputs}
         action = batch.action
         if action.dtype.kind == "i":
             action = action.astype(np.int32)

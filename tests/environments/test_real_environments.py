@@ -120,15 +120,6 @@ def test_an_unknown_render_mode_is_refused(name, make):
         make(name, render_mode="nonsense")
 
 
-@VIZDOOM
-def test_a_game_ends_without_a_word(make, capfd):
-    env = make("vizdoom_two_colors")
-    env.reset(seed=0)
-    env.close()
-    env.close()
-    assert capfd.readouterr() == ("", "")
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_illegal_actions_are_refused(name, make):
     env = make(name)

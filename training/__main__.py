@@ -12,6 +12,7 @@ from keras_agalite.__main__ import (
     add_export,
     add_preset,
     json_table,
+    output_file,
     positive,
     seed_number,
     show,
@@ -82,12 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--sampled", action="store_true", help="draw actions")
     evaluate.add_argument("--recipe", help="default: the preset's recipe.toml")
     _add_overrides(evaluate)
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    evaluate.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the result"
+    )
     evaluate.set_defaults(function=_evaluate)
 
     video = commands.add_parser("video", help="write a GIF of episodes of a preset")
     add_preset(video)
-    video.add_argument("file", type=Path)
+    video.add_argument("file", type=output_file)
     video.add_argument("--episodes", type=positive, default=1)
     video.add_argument("--seed", type=seed_number, default=1_000_000)
     video.add_argument("--sampled", action="store_true", help="draw actions")
@@ -100,8 +103,12 @@ def main(arguments: list[str] | None = None) -> int:
     compare = commands.add_parser("compare", help="compare finished runs and sweeps")
     _add_runs(compare)
     compare.add_argument("--score", choices=["success_rate", "mean_return"])
-    compare.add_argument("--json", type=Path, metavar="FILE", help="write the result")
-    compare.add_argument("--plot", type=Path, metavar="FILE", help="draw the result")
+    compare.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the result"
+    )
+    compare.add_argument(
+        "--plot", type=output_file, metavar="FILE", help="draw the result"
+    )
     compare.set_defaults(function=_compare)
 
     report = commands.add_parser("report", help="write a web page about runs")

@@ -128,6 +128,11 @@ class Recipe:
             not (self.normalize_observations and self.is_offline),
             'false with the engine "offline", which counts no observations',
         )
+        self._check(
+            "scale_rewards",
+            not (self.scale_rewards and self.is_offline),
+            'false with the engine "offline", which learns from no rewards',
+        )
         if not self.environment:
             self._check("engine", self.is_offline, '"offline" without an environment')
             expected = "0 without an environment"

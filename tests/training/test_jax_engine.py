@@ -29,6 +29,7 @@ from tests.training.processes import (
 from training.__main__ import main
 from training.engines.jax import Run
 from training.learning.collect import finished
+from training.learning.ppo import PPO
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -307,6 +308,27 @@ def test_what_was_collected_is_counted_in(recipe, tmp_path):
     run.update_policy()
     weights = run.policy.normalizer.get_weights()
     assert_same_weights(weights, statistics["observations"])
+
+
+def test_an_iteration_that_waits_is_timed_by_itself(tmp_path, monkeypatch):
+    """Learning in steps waits: the time of an iteration ends before the next one."""
+    in_steps = property(lambda self: True, lambda self, value: None)
+    monkeypatch.setattr(PPO, "learns_in_steps", in_steps, raising=False)
+    run, events = Run(SMALL, tmp_path), []
+
+    def noted(function, name):
+        def call(*arguments):
+            events.append(name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(run, "iterate", noted(run.iterate, "iterate"))
+    monkeypatch.setattr(run, "_log", noted(run._log, "log"))
+    run.train()
+
+    assert not run.overlaps
+    assert events == ["iterate", "log"] * (len(events) // 2)
 
 
 def test_another_seed_is_another_run(tmp_path):

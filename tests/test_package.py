@@ -35,8 +35,8 @@ PUBLIC = {
         Memformer MemformerCell MemoryRNN Memoryless MemorylessCell MinGRU MinGRUCell
         SpatialMemory SpatialMemoryCell StableHadamardMemory StableHadamardMemoryCell
         TrMRL TrMRLCell memory_class register_memory""",
-    "keras_agalite.models": """ActionHead AdaptiveMemoryAllocator BoxHead ConvEncoder DTMem
-        DecisionTransformer DiscreteHead ELMUR Encoder
+    "keras_agalite.models": """ActionHead AdaptiveMemoryAllocator BoxHead
+        ConvEncoder DTMem DecisionTransformer DiscreteHead ELMUR Encoder
         GridEncoder MLPEncoder MemoryPolicy MultiBinaryHead MultiDiscreteHead
         Policy PolicyOutput RATE ResNetEncoder ReturnConditionedPolicy
         with_strategy""",

@@ -303,9 +303,7 @@ ENVIRONMENTS = (
         )
         for hidden in ("direction", "speed")
     ),
-    _in_jax(
-        "hidden_goal_trials", "HiddenGoalTrials-v0", "trials:hidden_goal_trials"
-    ),
+    _in_jax("hidden_goal_trials", "HiddenGoalTrials-v0", "trials:hidden_goal_trials"),
     _in_jax("gymnax:{name}", "Gymnax-v0", "gymnax:Gymnax", requirement="gymnax"),
     EnvironmentInfo("popgym:{task}", "POPGym-v0", "popgym:make", requirement="popgym"),
     EnvironmentInfo(

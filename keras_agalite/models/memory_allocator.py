@@ -121,6 +121,7 @@ class AdaptiveMemoryAllocator(keras.Model):
         self.values = keras.layers.Dense(len(self.strategies))
         self.compile(keras.optimizers.Adam(learning_rate), loss=_error)
         self.build((None,))
+        self.optimizer.build(self.trainable_variables)
 
     def build(self, input_shape: Any) -> None:
         self.hidden.build((None, self.num_tasks))

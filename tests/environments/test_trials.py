@@ -1,4 +1,4 @@
-"""Trials of several episodes, in gymnasium's and in functional form, and their tasks."""
+"""Trials in gymnasium's and in functional form, and the tasks that they are of."""
 
 import gymnasium
 import numpy as np

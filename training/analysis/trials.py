@@ -153,9 +153,8 @@ def plot(results: list[dict[str, Any]], file: Path) -> None:
             episodes = range(1, 1 + len(group["value"]))
             own = {"color": "gray", "ls": ":"} if name == "random" else {}
             (line,) = axes.plot(episodes, group["value"], "o-", label=name, **own)
-            axes.fill_between(
-                episodes, group["low"], group["high"], alpha=0.15, color=line.get_color()
-            )
+            low, high, color = group["low"], group["high"], line.get_color()
+            axes.fill_between(episodes, low, high, alpha=0.15, color=color)
         axes.set(title=result["task"], xlabel="episode of the trial")
         axes.set_xticks(list(episodes))
         axes.grid(alpha=0.3)

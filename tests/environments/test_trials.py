@@ -7,6 +7,7 @@ from gymnasium import spaces
 
 from keras_agalite import environments
 from keras_agalite.environments import PreviousActionReward, TMaze, Trial
+from keras_agalite.zoo import specs
 
 jax = pytest.importorskip("jax")
 
@@ -193,6 +194,14 @@ def test_gymnasium_makes_trials_by_name():
             lengths.append(0)
     assert lengths == [15, 15]
     assert not truncated
+
+
+@pytest.mark.parametrize("family", specs.FAMILIES)
+def test_the_families_have_the_spaces_of_the_zoo(family):
+    spec = specs.find_spec(f"{family}_trials")
+    env = functional.make_functional(spec.environment)
+    assert env.observation_space == spec.observation_space
+    assert env.action_space == spec.action_space
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,8 @@ def plot(results: list[dict[str, Any]], file: Path) -> None:
         for name, group in result["groups"].items():
             episodes = range(1, 1 + len(group["value"]))
             own = {"color": "gray", "ls": ":"} if name == "random" else {}
-            (line,) = axes.plot(episodes, group["value"], "o-", label=name, **own)
+            style = {"marker": "o", "label": name, **own}
+            (line,) = axes.plot(episodes, group["value"], **style)
             low, high, color = group["low"], group["high"], line.get_color()
             axes.fill_between(episodes, low, high, alpha=0.15, color=color)
         axes.set(title=result["task"], xlabel="episode of the trial")

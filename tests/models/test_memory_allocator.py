@@ -8,7 +8,7 @@ from gymnasium import spaces
 from keras_agalite import GRU, MemoryPolicy, MLPEncoder, SpatialMemory
 from keras_agalite.models import AdaptiveMemoryAllocator, with_strategy
 from keras_agalite.ops.place_memory import allocate
-from tests.helpers import to_numpy
+from tests.helpers import compiled, to_numpy
 
 STRATEGIES = AdaptiveMemoryAllocator.strategies
 # Places of nine steps, and the step whose item one strategy alone still holds in the
@@ -38,13 +38,14 @@ def make_policy(memory=None):
 def rewards():
     """By strategy and task: 1 where the item of the step is held in the end, else 0."""
     places = np.array([places for places, _ in TASKS], np.float32)
-    steps = np.array([[step] for _, step in TASKS])
     empty = [np.zeros((len(TASKS), size), np.float32) for size in (4, 4, 1, 1)]
-    table = []
-    for strategy in STRATEGIES:
-        _, _, (_, times, *_) = allocate(places, empty, strategy)
-        table.append((to_numpy(times) == steps).any(axis=1))
-    return np.array(table, np.float32)
+
+    def times_held(place, *state):
+        return [allocate(place, list(state), name)[2][1] for name in STRATEGIES]
+
+    times = np.stack(to_numpy(compiled(times_held)(places, *empty)))
+    steps = np.array([[step] for _, step in TASKS])
+    return (times == steps).any(axis=2).astype(np.float32)
 
 
 def test_a_strategy_holds_what_the_others_let_go(rewards):

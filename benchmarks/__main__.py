@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--updates", type=int, default=1000, help="recall: of training")
     parser.add_argument("--seeds", type=int, default=3, help="recall: of training")
+    parser.add_argument("--first-seed", type=int, default=0, help="recall: of them")
+    parser.add_argument("--tasks", nargs="+", help="recall: default: all")
     options = parser.parse_args(arguments)
     if options.backend:
         os.environ["KERAS_BACKEND"] = options.backend
@@ -178,7 +180,9 @@ def _scaling(options: Any) -> list[dict[str, Any]]:
 def _recall(options: Any) -> list[dict[str, Any]]:
     from benchmarks.recall import plot, recall, table
 
-    rows = recall(options.forms, options.updates, options.seeds, _progress)
+    first = options.first_seed
+    seeds = range(first, first + options.seeds)
+    rows = recall(options.forms, options.updates, seeds, _progress, options.tasks)
     for file in options.rows:
         rows += json.loads(file.read_text())["rows"]
     if options.plot:

@@ -111,6 +111,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     compare.set_defaults(function=_compare)
 
+    trials = commands.add_parser(
+        "trials", help="compare returns by episode of a trial: who adapts?"
+    )
+    _add_runs(trials)
+    trials.add_argument("--trials", type=positive, help="default: the recipes'")
+    trials.add_argument("--sampled", action="store_true", help="draw actions")
+    trials.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    trials.add_argument("--plot", type=Path, metavar="FILE", help="draw the result")
+    trials.set_defaults(function=_trials)
+
     report = commands.add_parser("report", help="write a web page about runs")
     _add_runs(report)
     report.add_argument("--out", type=Path, metavar="FILE.html", required=True)
@@ -372,6 +382,26 @@ def _compare(options: Any) -> None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
     if options.plot:
         plot(result, options.plot)
+
+
+def _trials(options: Any) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from training.analysis.results import finished_runs
+    from training.analysis.trials import compare_trials, plot, text
+
+    tasks: dict[str, list[Any]] = {}
+    for run in finished_runs(options.runs):
+        tasks.setdefault(run.task, []).append(run)
+    results = [
+        compare_trials(runs, options.by, options.trials, options.sampled)
+        for runs in tasks.values()
+    ]
+    for result in results:
+        print(f"{result['task']}\n\n{text(result)}\n")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    if options.plot:
+        plot(results, options.plot)
 
 
 def _report(options: Any) -> None:

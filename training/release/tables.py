@@ -222,6 +222,8 @@ def _space(space: gymnasium.Space[Any]) -> str:
         return str(space.n)
     if isinstance(space, spaces.Box):
         return f"{space.shape} {space.dtype}"
+    if isinstance(space, spaces.Dict):
+        return ", ".join(f"{key} {_space(part)}" for key, part in space.items())
     return str(
         space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else space
     )

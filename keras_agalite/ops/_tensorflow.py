@@ -149,3 +149,15 @@ def _scan_chunks(step: Any, carry: Any, xs: Any) -> tuple[Any, list[Any]]:
     for f, c in zip(final, carry, strict=True):
         f.set_shape(c.shape)
     return ys, final
+
+
+def custom_gradient(forward: Any, keep: Any, backward: Any, *inputs: Any) -> Any:
+    """See `keras_agalite.ops._backend.custom_gradient`."""
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def run(*inputs: Any) -> Any:
+        output = forward(*inputs)
+        kept = keep(inputs, output)
+        return output, lambda d_output: backward(kept, d_output)
+
+    return run(*inputs)

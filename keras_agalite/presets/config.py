@@ -54,11 +54,14 @@ class Part(NamedTuple):
         cls: The class.
         dtype: Name of its dtype policy.
         arguments: All arguments of its constructor, spaces as gymnasium's objects.
+        saved_activations: How it keeps activations when it is trained; files do not
+            hold it, since it changes nothing that is saved.
     """
 
     cls: type[Any]
     dtype: str
     arguments: dict[str, Any]
+    saved_activations: str | None = None
 
     @classmethod
     def of(cls, layer: Any, classes: Iterable[type[Any]], what: str) -> "Part":
@@ -82,7 +85,8 @@ class Part(NamedTuple):
                 f"`get_config` returns. Received: none of {missing}"
             )
         arguments = {name: config[name] for name in required}
-        return cls(type(layer), layer.dtype_policy.name, _with_spaces(arguments))
+        saved = getattr(layer, "saved_activations", None)
+        return cls(type(layer), layer.dtype_policy.name, _with_spaces(arguments), saved)
 
     @classmethod
     def from_config(
@@ -125,6 +129,8 @@ class Part(NamedTuple):
 
     def make(self, dtype: str | None = None, **kwargs: Any) -> Any:
         """The layer, in its own dtype or in this one."""
+        if self.saved_activations is not None:
+            kwargs["saved_activations"] = self.saved_activations
         return self.cls(**self.arguments, dtype=dtype or self.dtype, **kwargs)
 
     def count_weights(self, *features: int) -> int:

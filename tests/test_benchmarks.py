@@ -109,6 +109,21 @@ def program_size(layer, steps):
     return len(graph.node) + inside
 
 
+def test_gtrxl_keeps_less_in_8_bits(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    arguments = ["saved_activations", "--forms", "gtrxl", "--batch", "1"]
+    arguments += ["--steps", "32", "--rounds", "0", "--json", str(file)]
+    assert main(arguments) == 0
+    assert "| gtrxl |" in capsys.readouterr().out
+    [row] = json.loads(file.read_text())["rows"]
+    plain, saved = row["kept_bytes"].values()
+    assert 0 < saved <= 0.5 * plain
+    assert 0 < row["gradient_error"] < 0.03
+    if BACKEND == "jax":
+        temporaries = row["temporaries_bytes"]
+        assert temporaries["saved"] <= 0.7 * temporaries["plain"]
+
+
 @pytest.mark.once
 def test_the_forms_of_devices_compute_the_same(tmp_path, capsys):
     file = tmp_path / "rows.json"

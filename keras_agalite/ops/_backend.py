@@ -155,6 +155,21 @@ def rows_or_zeros(kept: Any, x: Any) -> Any:
     return keras.ops.where(kept, x, 0.0)
 
 
+def row_bounds(x: Any) -> tuple[Any, Any]:
+    """The least and the greatest number of each row.
+
+    Args:
+        x: Tensor of shape `(..., n)`, n at least 1.
+
+    Returns:
+        Two tensors of shape `(..., 1)`.
+    """
+    if hasattr(_implementation, "row_bounds"):
+        return _implementation.row_bounds(x)
+    amin, amax = keras.ops.amin, keras.ops.amax
+    return amin(x, axis=-1, keepdims=True), amax(x, axis=-1, keepdims=True)
+
+
 def convolution(x: Any, kernel: Any, stride: int) -> Any:
     """A convolution without padding.
 

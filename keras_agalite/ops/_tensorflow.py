@@ -161,3 +161,8 @@ def custom_gradient(forward: Any, keep: Any, backward: Any, *inputs: Any) -> Any
         return output, lambda d_output: backward(kept, d_output)
 
     return run(*inputs)
+
+
+def row_bounds(x: Any) -> tuple[Any, Any]:
+    """See `keras_agalite.ops._backend.row_bounds`; Keras's refuse an empty batch."""
+    return tf.reduce_min(x, -1, keepdims=True), tf.reduce_max(x, -1, keepdims=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_agalite.ops._backend import row_bounds
 from keras_agalite.ops.precision import at_least_float32
 
 LEVELS = 255
@@ -36,10 +37,9 @@ def encode(x: Any, low: Any = None) -> list[Any]:
         0, of shape `(..., 1)`.
     """
     x = ops.cast(x, at_least_float32(x.dtype))
-    if low is None:
-        low = ops.amin(x, axis=-1, keepdims=True)
-    low = ops.cast(low, x.dtype)
-    step = (ops.amax(x, axis=-1, keepdims=True) - low) / LEVELS
+    least, greatest = row_bounds(x)
+    low = least if low is None else ops.cast(low, x.dtype)
+    step = (greatest - low) / LEVELS
     codes = ops.round((x - low) / ops.where(step > 0.0, step, 1.0))
     return [ops.cast(ops.clip(codes, 0.0, float(LEVELS)), "uint8"), step, low]
 

@@ -54,8 +54,8 @@ class Part(NamedTuple):
         cls: The class.
         dtype: Name of its dtype policy.
         arguments: All arguments of its constructor, spaces as gymnasium's objects.
-        saved_activations: How it keeps activations when it is trained; files do not
-            hold it, since it changes nothing that is saved.
+        saved_activations: How it keeps activations when it is trained. Files do not
+            hold it: it is a matter of training, and changes nothing that is saved.
     """
 
     cls: type[Any]
@@ -85,8 +85,7 @@ class Part(NamedTuple):
                 f"`get_config` returns. Received: none of {missing}"
             )
         arguments = {name: config[name] for name in required}
-        saved = getattr(layer, "saved_activations", None)
-        return cls(type(layer), layer.dtype_policy.name, _with_spaces(arguments), saved)
+        return cls(type(layer), layer.dtype_policy.name, _with_spaces(arguments))
 
     @classmethod
     def from_config(
@@ -114,6 +113,12 @@ class Part(NamedTuple):
         for key, form in argument_forms(table[name]).items():
             form.check(key, arguments[key])
         return cls(table[name], config["dtype"], _with_spaces(arguments))
+
+    def trained_as(self, layer: Any) -> "Part":
+        """The same, keeping activations as this layer does."""
+        return self._replace(
+            saved_activations=getattr(layer, "saved_activations", None)
+        )
 
     def to_config(self) -> dict[str, Any]:
         """The description in JSON's types."""

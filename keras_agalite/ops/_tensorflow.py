@@ -160,7 +160,8 @@ def custom_gradient(forward: Any, keep: Any, backward: Any, *inputs: Any) -> Any
         kept = keep(inputs, output)
         return output, lambda d_output: backward(kept, d_output)
 
-    return run(*inputs)
+    # A variable would have to be one of the function's own.
+    return run(*map(tf.convert_to_tensor, inputs))
 
 
 def row_bounds(x: Any) -> tuple[Any, Any]:

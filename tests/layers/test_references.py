@@ -434,38 +434,34 @@ def test_codes_of_mesa(layer):
 def test_gradients_of_mesa(layer, index):
     """What the backward passes make of the authors' codes, whatever their range."""
     step = MesaStep(layer, index)
-    cotangent, weights = step["cotangent"], step.weights
-    kept = [
-        ops.convert_to_tensor(y)
-        for number, name in MESA_KEPT[layer].items()
-        for y in step.encoded(number, step[name])
+    tensor, weights = ops.convert_to_tensor, step.weights
+    d_y = tensor(step["cotangent"])
+    encoded = [
+        step.encoded(number, step[name]) for number, name in MESA_KEPT[layer].items()
     ]
-    d_y = ops.convert_to_tensor(cotangent)
+    [(codes, size, low), *second] = encoded
+    decoded = tensor(codes * size + low)
     expected = [step["grad_input_0"]]
     if weights:
         expected += [step[f"grad_params/{name}"] for name in ("weight", "bias")]
     if layer == "linear":
-        kernel = ops.convert_to_tensor(weights["weight"].T)
-        d_input, d_kernel = product_gradients([*kept, kernel], d_y)
+        kept = map(tensor, (codes, size, low, weights["weight"].T))
+        d_input, d_kernel = product_gradients(list(kept), d_y)
         received = [d_input, ops.transpose(d_kernel), ops.sum(d_y, axis=(0, 1))]
     elif layer == "layer_norm":
-        codes, size, low = kept
         x = step["input_0"]
         rate = 1 / np.sqrt(x.var(-1, keepdims=True) + step.epsilon)
         low = (low - x.mean(-1, keepdims=True)) * rate
-        received = normalization_gradients(
-            [codes, size * rate, low, rate, weights["weight"]], d_y
-        )
+        kept = map(tensor, (codes, size * rate, low, rate, weights["weight"]))
+        received = normalization_gradients(list(kept), d_y)
     elif layer == "gelu":
-        codes, size, low = kept
-        received = [d_y * gelu_slope(ops.cast(codes, "float32") * size + low)]
+        received = [d_y * gelu_slope(decoded)]
     elif layer == "softmax":
-        codes, size, low = kept
-        y = ops.cast(codes, "float32") * size + low
-        received = [softmax_gradient(y, d_y)]
+        received = [softmax_gradient(decoded, d_y)]
     else:
-        swapped = [ops.swapaxes(y, -1, -2) for y in kept[3:]]
-        d_first, d_second = pair_gradients([*kept[:3], *swapped], d_y)
+        swapped = [np.swapaxes(y, -1, -2) for y in second[0]]
+        kept = map(tensor, (codes, size, low, *swapped))
+        d_first, d_second = pair_gradients(list(kept), d_y)
         received = [d_first, ops.swapaxes(d_second, -1, -2)]
         expected.append(step["grad_input_1"])
 

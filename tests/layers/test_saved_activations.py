@@ -54,7 +54,7 @@ def differentiate(memory, chunks=(TIME,)):
                 initial_state=list(state),
                 start=STARTS[:, begin:end],
             )
-            outputs.append(y)
+            outputs.append(keras.ops.cast(y, "float32"))
         return [keras.ops.concatenate(outputs, axis=1), *state]
 
     arrays = [random_sequences(), *some_state(memory)]

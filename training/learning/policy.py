@@ -158,8 +158,9 @@ def _another_policy(recipe: Recipe) -> ValueError:
 
 def _make(cls: Any, recipe: Recipe, part: str, *given: Any, **more: Any) -> Any:
     keywords = {**getattr(recipe, f"{part}_arguments"), **more}
-    # Keras's own, which the policy sets (return_state) or a preset does not hold.
-    legal = [name for name in argument_names(cls) if name not in SPACES] + ["dtype"]
+    # Keras's own are set by the policy (return_state), or a preset does not hold them.
+    legal = [name for name in argument_names(cls) if name not in SPACES]
+    legal += ["dtype", "saved_activations"]
     unknown = sorted(set(keywords) - set(legal))
     if unknown:
         raise ValueError(

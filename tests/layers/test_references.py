@@ -383,7 +383,8 @@ def test_sherl_merge():
         values = [(layer.gate, gate)]
         for name, part in parts.items():
             kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-            values += zip(part.weights, (ops.transpose(kernel), bias), strict=True)
+            kernel = ops.transpose(kernel) if len(kernel.shape) == 2 else kernel
+            values += zip(part.weights, (kernel, bias), strict=True)
         with keras.StatelessScope(values):
             outputs = layer(list(features))
             pairs = zip(layer.projections, layer.norms, features, strict=True)

@@ -56,6 +56,7 @@ def run(policy, observations, start, state=None):
 
 @pytest.mark.parametrize("memory", [AGaLiTe, GTrXL])
 def test_a_new_merge_changes_nothing(memory):
+    random = np.random.default_rng(0)
     plain, merged = make(memory, merge_units=0), make(memory)
     randomise(plain)
     new = {id(v) for v in merged.memory.cell.merge.weights}
@@ -65,8 +66,12 @@ def test_a_new_merge_changes_nothing(memory):
 
     expected, found = (run(x, *inputs()) for x in (plain, merged))
 
+    # XLA rounds a program with a merge in other places; the merge itself is exact.
     for one, other in zip(*map(keras.tree.flatten, (expected, found)), strict=True):
-        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    features = [random.normal(size=(2, 3, n)).astype("float32") for n in (5, 8, 8)]
+    last = keras.ops.convert_to_numpy(merged.memory.cell.merge(features))
+    np.testing.assert_array_equal(last, features[-1])
 
 
 def test_chunks_give_what_the_whole_gives(policy):
@@ -129,7 +134,8 @@ def test_a_preset_holds_the_merge(policy, tmp_path):
     again = keras.saving.load_model(tmp_path / "policy.keras")
     expected = policy.step(inputs()[0][:, 0])[0]
     for other in (loaded, again):
-        np.testing.assert_array_equal(other.step(inputs()[0][:, 0])[0], expected)
+        logits = other.step(inputs()[0][:, 0])[0]
+        np.testing.assert_allclose(logits, expected, atol=1e-6)
     preset = Preset.of(policy)
     assert preset.num_weights == policy.count_params()
     assert "merge_units" not in dataclasses.replace(preset, merge_units=0).to_config()

@@ -149,7 +149,7 @@ def _make_offline(recipe: Recipe, encoder: Any, action_space: Any) -> Policy:
 
 def _take_weights(policy: Policy, initial: Policy, recipe: Recipe) -> None:
     variables, weights = policy.weights, initial.get_weights()
-    if len(weights) < len(variables):  # a merge is new
+    if len(weights) < len(variables) and getattr(policy, "merge_units", 0):  # is new
         merge = {id(v) for v in policy.memory.cell.merge.weights}
         variables = [v for v in variables if id(v) not in merge]
     if [w.shape for w in weights] != [tuple(v.shape) for v in variables]:

@@ -10,6 +10,7 @@ from keras import ops
 from keras_agalite.layers.initializers import LecunNormal, Ones, Zeros
 from keras_agalite.layers.saved_activations import Dense, LayerNormalization
 from keras_agalite.layers.sequence_cell import SequenceCell
+from keras_agalite.layers.sherl_merge import SHERLMerge
 from keras_agalite.ops.episodes import valid_first
 
 
@@ -93,6 +94,11 @@ class BlockCell(SequenceCell):
 
     Its arguments are `num_layers`, the number of blocks, and those of `block_class`.
     Where all layers share one state, a subclass makes one block of them.
+
+    Attributes:
+        merge: The `SHERLMerge` in front of the last block, if there is one: it reads
+            the inputs and the outputs of all blocks before, and no gradient goes
+            through it into them.
     """
 
     block_class: type[Block]
@@ -110,6 +116,36 @@ class BlockCell(SequenceCell):
             )
             for i in range(self.num_blocks(self.cell_config))
         ]
+        self.merge: SHERLMerge | None = None
+
+    def add_merge(self, units: int) -> None:
+        """Puts a `SHERLMerge` of so many units in front of the last block.
+
+        Raises:
+            ValueError: If there is no block before, or the cell is built.
+        """
+        self.merged_widths(0, **self.cell_config)
+        if self.built:
+            raise ValueError(
+                "A merge must be added before the memory is built. "
+                f"Received: {type(self).__name__}"
+            )
+        self.merge = SHERLMerge(units, name="merge", dtype=self.dtype_policy)
+
+    @classmethod
+    def merged_widths(cls, features: int, **config: Any) -> list[int]:
+        """Widths of what a merge in front of the last block reads.
+
+        Raises:
+            ValueError: If there is no block before it.
+        """
+        number = cls.num_blocks(config)
+        if number < 2:
+            raise ValueError(
+                "A merge needs a memory of at least two blocks. Received: "
+                f"{cls.__name__} with {number}"
+            )
+        return [features, *[config["hidden_dim"]] * (number - 1)]
 
     @classmethod
     def num_blocks(cls, config: dict[str, Any]) -> int:
@@ -139,6 +175,9 @@ class BlockCell(SequenceCell):
             block.build(shape)
             block.built = True
             shape = (*shape[:-1], self.output_size)
+        if self.merge is not None:
+            widths = self.merged_widths(inputs_shape[-1], **self.cell_config)
+            self.merge.build([(*shape[:-1], width) for width in widths])
 
     def run(
         self,
@@ -166,8 +205,13 @@ class BlockCell(SequenceCell):
         back = None
         if self.needs_valid_first and mask is not None:
             sequences, start, mask, back = valid_first(sequences, start, mask)
-        new_states = []
+        new_states: list[Any] = []
+        features: list[Any] = []
         for block, state in zip(self.blocks, states, strict=True):
+            if self.merge is not None:
+                features.append(ops.stop_gradient(sequences))
+                if block is self.blocks[-1]:
+                    sequences = self.merge(features)
             sequences, state = block(sequences, state, start=start, mask=mask, **shared)
             new_states.append(state)
         if back is not None:

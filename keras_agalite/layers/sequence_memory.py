@@ -4,8 +4,10 @@ import abc
 import inspect
 from typing import Any, ClassVar
 
+from keras_agalite.layers.block_cell import BlockCell
 from keras_agalite.layers.memory_rnn import MemoryRNN
 from keras_agalite.layers.sequence_cell import SequenceCell
+from keras_agalite.layers.sherl_merge import SHERLMerge
 
 
 class ConfiguredMemory(MemoryRNN, abc.ABC):
@@ -148,3 +150,40 @@ class SequenceMemory(ConfiguredMemory):
         if mask is not None:
             outputs = self.repeat_masked_outputs(outputs, mask)
         return outputs[:, -1], outputs, state
+
+
+def block_cell_class(memory: type[MemoryRNN]) -> type[BlockCell]:
+    """The class of the cell of a memory that is made of blocks.
+
+    Raises:
+        ValueError: If it is made otherwise.
+    """
+    cell = getattr(memory, "cell_class", None)
+    if cell is None or not issubclass(cell, BlockCell):
+        raise ValueError(
+            "A merge needs a memory made of blocks, such as AGaLiTe or GTrXL. "
+            f"Received: {memory.__name__}"
+        )
+    return cell
+
+
+def add_merge(memory: MemoryRNN, units: int) -> None:
+    """Puts a `SHERLMerge` in front of the last block of a memory.
+
+    Raises:
+        ValueError: If the memory has no two blocks, or is built.
+    """
+    block_cell_class(type(memory))
+    memory.cell.add_merge(units)
+
+
+def count_merge(
+    memory: type[MemoryRNN], features: int, units: int, config: dict[str, Any]
+) -> int:
+    """Number of weights of a merge in a memory with these arguments.
+
+    Raises:
+        ValueError: If there can be none.
+    """
+    widths = block_cell_class(memory).merged_widths(features, **config)
+    return SHERLMerge.count_weights(widths, units)

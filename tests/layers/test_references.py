@@ -7,13 +7,16 @@ of torch, inputs, outputs, memories and gradients of sum(outputs * cotangent).
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_agalite.layers import TrMRL
+from keras_agalite.layers.sherl_merge import SHERLMerge
 from keras_agalite.ops.cached_memory import share_heads, update_cache
 from keras_agalite.ops.eight_bits import encode
+from keras_agalite.ops.layer_merge import layer_redundancy, layer_weights
 from keras_agalite.ops.place_memory import STRATEGIES, allocate, hierarchical_read
 from keras_agalite.ops.saved_activations import (
     gelu_slope,
@@ -467,3 +470,44 @@ def test_gradients_of_mesa(layer, index):
 
     for grad, wanted in zip(received, expected, strict=True):
         assert_close(to_numpy(grad), wanted, layer)
+
+
+def test_sherl_merge():
+    reference = Reference("sherl_merge")
+    reference.arrays["grad_features"] = reference["grad_inputs"]
+    config = reference.config
+    layer = SHERLMerge(config["hidden"])
+    layer.build([(None, None, config["d_model"])] * config["layers"])
+    layer.output_norm.epsilon = config["layer_norm_epsilon_out"]
+    parts = {
+        **{f"hor_block.{i}.fc.0": x for i, x in enumerate(layer.projections)},
+        **{f"hor_block.{i}.fc.1": x for i, x in enumerate(layer.norms)},
+        "guide_block.fc_attn": layer.agreement,
+        "fc_out.1": layer.output_dense,
+        "fc_out.2": layer.output_norm,
+    }
+
+    def function(features, weights):
+        # Their gate is a tanh; ours is what it gives.
+        gate = ops.tanh(weights["gate_params"][0] / config["gate_temperature"])
+        values = [(layer.gate, gate)]
+        for name, part in parts.items():
+            kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+            kernel = ops.transpose(kernel) if len(kernel.shape) == 2 else kernel
+            values += zip(part.weights, (kernel, bias), strict=True)
+        with keras.StatelessScope(values):
+            outputs = layer(list(features))
+            pairs = zip(layer.projections, layer.norms, features, strict=True)
+            projected = ops.stack([norm(dense(x)) for dense, norm, x in pairs], axis=2)
+            layers, guide = projected[:, :, :-1], projected[:, :, -1]
+            shares = layer_weights(layers, guide, *layer.agreement.weights)
+        return outputs, projected, layer_redundancy(layers), shares
+
+    assert layer.count_params() == layer.count_weights(
+        [config["d_model"]] * config["layers"], config["hidden"]
+    )
+    reference.check(
+        function,
+        ["features"],
+        ["outputs", "projected", "redundancy", "merge_weights"],
+    )

@@ -169,8 +169,7 @@ class Run(run.Run):
 
     def update_policy(self) -> None:
         weights = to_host(self.state[0]).all_weights
-        variables = [*self.ppo.variables, *self.ppo.normalized]
-        for variable, weight in zip(variables, weights, strict=True):
+        for variable, weight in zip(self.ppo.all_variables, weights, strict=True):
             variable.assign(weight)
 
     @property

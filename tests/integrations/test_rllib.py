@@ -31,6 +31,7 @@ from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.utils import update_target_network
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from keras_agalite.integrations import rllib
@@ -368,6 +369,25 @@ def test_each_algorithm_has_its_module(config, name):
     assert spec.model_config["max_seq_len"] == 7
     assert str(spec.model_config["weights"]) == f"<{len(policy.weights)} arrays>"
     assert (config.normalize_actions, config.clip_actions) == (False, True)
+
+
+def test_several_policies_side_by_side():
+    policies = {"walker": lively_policy(), "runner": lively_policy(memory="lru")}
+
+    def build():
+        specs = {name: rllib.memory_module_spec(p) for name, p in policies.items()}
+        for spec in specs.values():
+            spec.observation_space = Walk.observation_space
+            spec.action_space = ACTIONS["Discrete"]
+        return MultiRLModuleSpec(rl_module_specs=specs).build()
+
+    ours, theirs = build(), build()
+    ours["runner"].policy.set_weights(lively_policy(memory="lru", seed=1).get_weights())
+    theirs.set_state(ours.get_state())
+
+    for name in policies:
+        for x, y in zip(ours[name].weights, theirs[name].weights, strict=True):
+            assert torch.equal(x, y)
 
 
 def test_a_checkpoint_becomes_a_preset(tmp_path):

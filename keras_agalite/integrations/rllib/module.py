@@ -88,6 +88,7 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
     """
 
     policy: MemoryPolicy
+    model_config: dict[str, Any]
 
     def setup(self) -> None:
         check_backend()
@@ -136,12 +137,12 @@ class MemoryRLModule(TorchRLModule, ValueFunctionAPI):
         if stateful:
             observation = tree.map_structure(lambda x: x[:, 0], observation)
         with self._on_device():
-            logits, _, state = self.policy.step(observation, self._state(batch))
-        logits = torch.as_tensor(logits)
+            output, _, state = self.policy.step(observation, self._state(batch))
+        logits = torch.as_tensor(output)
         if not stateful:
             return {Columns.ACTION_DIST_INPUTS: logits}
-        state = {f"{i:03}": x for i, x in enumerate(tree.flatten(state))}
-        return {Columns.ACTION_DIST_INPUTS: logits[:, None], Columns.STATE_OUT: state}
+        parts = {f"{i:03}": x for i, x in enumerate(tree.flatten(state))}
+        return {Columns.ACTION_DIST_INPUTS: logits[:, None], Columns.STATE_OUT: parts}
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Parameters of the action distributions, and values as RLlib's embeddings.

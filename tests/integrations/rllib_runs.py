@@ -3,6 +3,7 @@
 `python -m tests.integrations.rllib_runs algorithms|learners|restore|node_loss`
 """
 
+import copy
 import json
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def same(ours, theirs):
 def train(algorithm, iterations):
     """The mean return after each iteration, and how many steps were made in all."""
     results = [algorithm.train()["env_runners"] for _ in range(iterations)]
-    steps = results[-1]["num_env_steps_sampled_lifetime"]
+    steps = max(x.get("num_env_steps_sampled_lifetime", 0) for x in results)
     return [result.get("episode_return_mean") for result in results], steps
 
 
@@ -115,26 +116,39 @@ def restore():
         config = make_config(config, num_env_runners=int(name == "appo"))
         algorithm = config.build_algo()
         train(algorithm, 3)
+        state = _quiet_state(algorithm)
         checkpoint = algorithm.save_to_path(tempfile.mkdtemp())
-        learner = algorithm.learner_group._learner
-        saved, state = weights_of(algorithm), learner.get_state()
         algorithm.stop()
         other = config.copy(copy_frozen=False).build_algo()
-        fresh = not same(saved, weights_of(other))
+        fresh = not _equal(state, _learner(other).get_state())
         other.restore_from_path(checkpoint)
-        restored = other.learner_group._learner.get_state()
+        restored = _learner(other).get_state()
+        weights = _learner(other).module["default_policy"].policy.get_weights()
         preset = tempfile.mkdtemp()
         rllib.save_checkpoint_as_preset(checkpoint, preset)
         report[name] = {
             "fresh": fresh,
-            "same": same(saved, weights_of(other)),
             "module": _equal(state["rl_module"], restored["rl_module"]),
             "optimizer": _equal(state["optimizer"], restored["optimizer"]),
-            "preset": same(saved, MemoryPolicy.from_preset(preset).get_weights()),
+            "acts": same(weights, weights_of(other)),
+            "preset": same(weights, MemoryPolicy.from_preset(preset).get_weights()),
             "returns": train(other, 2)[0],
         }
         other.stop()
     return report
+
+
+def _learner(algorithm):
+    return algorithm.learner_group._learner
+
+
+def _quiet_state(algorithm):
+    """The learner's, when its thread (of APPO) has learnt all that it was given."""
+    before, now = None, copy.deepcopy(_learner(algorithm).get_state())
+    while not _equal(before, now):
+        time.sleep(2)
+        before, now = now, copy.deepcopy(_learner(algorithm).get_state())
+    return now
 
 
 def _equal(ours, theirs):

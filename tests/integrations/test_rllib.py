@@ -417,7 +417,7 @@ def run(name, timeout=170):
 def test_ppo_learns_and_processes_that_act_get_what_impala_and_appo_learn():
     report = run("algorithms")
 
-    assert report.pop("ppo") > 1.0  # -3 at first; 2.5 is the best for half the cues
+    assert report.pop("ppo") > 1.5  # 1.2 is the best without a memory, 3.7 with one
     assert report == {"impala": True, "appo": True}
 
 
@@ -443,7 +443,7 @@ def test_two_learners_stay_one():
     report = run("learners", timeout=400)
 
     assert report["same"]
-    assert report["returns"][-1] > report["returns"][0] + 1.0
+    assert np.mean(report["returns"][-3:]) > report["returns"][0] + 0.5
 
 
 @pytest.mark.slow

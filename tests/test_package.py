@@ -45,7 +45,7 @@ PUBLIC = {
     "keras_agalite.zoo": """PolicyInfo PolicySpec craftax_policy find_spec list_policies
         memory_chain_policy memory_maze_policy minigrid_memory_policy
         mortar_mayhem_policy mujoco_positions_policy mystery_path_policy
-        popgym_policy searing_spotlights_policy tmaze_policy
+        offline_policy popgym_policy searing_spotlights_policy tmaze_policy
         vizdoom_two_colors_policy""",
     "keras_agalite.environments": """EnvironmentInfo PassiveTMaze
         PreviousActionReward TMaze list_environments make make_vec""",

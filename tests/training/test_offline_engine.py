@@ -99,6 +99,26 @@ def test_a_memory_learns_what_is_recorded(small, tmp_path):
         np.testing.assert_array_equal(variable.numpy(), saved[f"weights/{i:04}"])
 
 
+def test_a_policy_that_is_told_no_return_learns_as_well(small, tmp_path):
+    arguments = {
+        "segment_length": LENGTH // 2,
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "intermediate_dim": 8,
+        "action_tokens": False,
+    }
+    changes = {"memory": "elmur", "memory_arguments": arguments}
+    recipe = dataclasses.replace(
+        small, **changes, total_steps=20 * 16 * LENGTH, evaluation_episodes=1
+    )
+
+    train(recipe, tmp_path / "run")
+
+    first, *_, last = [row["loss"] for row in curve_rows(tmp_path / "run")]
+    assert last < first
+    assert Policy.from_preset(tmp_path / "run" / "preset").target_return is None
+
+
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(small, tmp_path):
     # TensorFlow takes long to compile a transformer.
     changes = {} if BACKEND == "tensorflow" else TRANSFORMER

@@ -67,7 +67,7 @@ class SegmentPolicy(ConditionedOnReturn, Policy):
         `(out, state)`, `out.value` being None.
     """
 
-    extra_inputs: tuple[str, ...] = ("target_return", "seed")
+    extra_inputs: tuple[str, ...] = ("seed",)
 
     def __init__(
         self,
@@ -118,6 +118,7 @@ class SegmentPolicy(ConditionedOnReturn, Policy):
                 kernel_initializer=Normal(),
             )
         if target_return is not None:
+            self.extra_inputs = ("target_return", "seed")
             self.return_embedding = linear(hidden_dim, dtype, "return_embedding")
 
     def build_tokens(self) -> None:

@@ -41,6 +41,7 @@ def make_config(config=None, corridor_length=4, **runners):
             "keras_agalite/TMaze-v0", env_config={"corridor_length": corridor_length}
         )
         .env_runners(**runners)
+        .learners(num_learners=0)  # IMPALA's default is a process
         .training(
             train_batch_size_per_learner=500, lr=3e-3, grad_clip=0.5, entropy_coeff=0.01
         )

@@ -5,10 +5,12 @@
 
 import copy
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import keras_agalite.integrations.rllib as rllib  # sets KERAS_BACKEND
@@ -232,4 +234,10 @@ def _wait_for_nodes(number):
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](), default=float))
+    code = 1
+    try:
+        print(json.dumps(globals()[sys.argv[1]](), default=float), flush=True)
+        code = 0
+    except Exception:
+        traceback.print_exc()
+    os._exit(code)  # Ray's own end may start Ray again, and wait for it

@@ -170,6 +170,14 @@ FAULTS = {
         "::test_equals_the_stock_agent_on_sequences_that_begin_an_episode",
         backend="tensorflow",
     ),
+    "advantages_are_those_of_one_replica": Fault(
+        "engine",
+        "total([tf.reduce_sum(x) for x in (weights, weights * advantages)])",
+        "[tf.reduce_sum(x) for x in (weights, weights * advantages)]",
+        "tests/integrations/test_replicas.py::test_two_replicas_learn_what_one_learns",
+        PROCESS,
+        backend="tensorflow",
+    ),
     "observations_without_an_action_are_counted": Fault(
         "engine",
         'mask = ops.cast(mask, "bool")[:, None]',

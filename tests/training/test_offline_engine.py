@@ -147,6 +147,33 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(small, tmp_path):
     assert json.loads((half / "evaluation.json").read_text())["environment"]
 
 
+def test_frozen_weights_stay_and_are_saved(small, tmp_path):
+    """SHERL's merge, with crossed heads and skipped blocks besides."""
+    sizes = {"num_layers": 2, "hidden_dim": 8, "num_heads": 2, "head_dim": 4}
+    arguments = {**sizes, "intermediate_dim": 8, "memory_length": 4}
+    recipe = dataclasses.replace(
+        small, memory="gtrxl", memory_arguments=arguments, batches_per_iteration=2
+    )
+    preset = tmp_path / "preset"
+    offline.Run(recipe, tmp_path / "first").policy.save_to_preset(preset)
+    tuned = {"initial_preset": str(preset), "fine_tune": "sherl"}
+    crossed = {"cross_heads": 1.0, "skip_blocks": 1.0}
+    run = offline.Run(
+        dataclasses.replace(recipe, **tuned, **crossed), tmp_path / "second"
+    )
+    assert run.learner.crossing.draw(0)["order"].shape == (2, 2)
+    before = run.arrays()
+
+    metrics, _, _ = run.iterate()()
+
+    after, frozen = run.arrays(), [name for name in before if "frozen" in name]
+    assert np.isfinite(metrics["loss"])
+    assert len(frozen) == len(run.policy.weights) - len(run.policy.trainable_weights)
+    for name in frozen:
+        np.testing.assert_array_equal(before[name], after[name])
+    assert any((before[k] != after[k]).any() for k in before if "weights/" in k)
+
+
 def test_the_loss_is_the_mean_over_recorded_steps(small, tmp_path):
     run = offline.Run(small, tmp_path / "run")
     batch = run.segments.batch(3)

@@ -141,7 +141,7 @@ class RepeatFirstPlayer(Player):
 
 
 class CountRecallPlayer(Player):
-    """Counts the cards of POPGym's CountRecall; says the count that is asked for."""
+    """Counts the cards of POPGym's CountRecall, and says what is asked for."""
 
     def initial_state(self, batch_size: int) -> np.ndarray:
         return np.zeros((batch_size, self.observation_space.nvec[0]), int)

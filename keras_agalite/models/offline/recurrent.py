@@ -144,7 +144,7 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["actor"]
+        del config["actor"], config["merge_units"]
         return {
             **config,
             "target_return": self.target_return,

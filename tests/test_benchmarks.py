@@ -1,6 +1,7 @@
 """The benchmark compares forms that compute the same; memory and traces stay small."""
 
 import json
+import shutil
 import sys
 
 import keras
@@ -10,10 +11,12 @@ import pytest
 import benchmarks.backends
 import benchmarks.measure
 import keras_agalite
-from benchmarks import load, memory_maze_forgetting
+from benchmarks import load, memory_maze_forgetting, passive_tmaze
 from benchmarks.__main__ import main
 from benchmarks.forms import make_form
 from benchmarks.measure import BACKEND, learn_work, sequences
+from benchmarks.saved_activations import FORMS, compare, make, table
+from keras_agalite.presets import released_folder
 
 # Of the paper's network. On JAX memory can be told; the textbook form is slow to trace.
 STEPS = {"jax": 128, "tensorflow": 9, "torch": 33}[BACKEND]
@@ -109,6 +112,20 @@ def program_size(layer, steps):
     return len(graph.node) + inside
 
 
+def test_gtrxl_keeps_less_in_8_bits():
+    sizes = {"num_layers": 1, "hidden_dim": 32, "num_heads": 2, "head_dim": 16}
+    sizes |= {"intermediate_dim": 32, "memory_length": 16}
+    plain, saved = (make("gtrxl", form, **sizes) for form in FORMS)
+    saved.set_weights(plain.get_weights())
+
+    row = compare(plain, saved, batch=8, steps=32, rounds=0)
+
+    kept = row["kept_bytes"]
+    assert 0 < kept["saved"] <= 0.5 * kept["plain"]
+    assert 0 < row["gradient_error"] < 0.03
+    assert "| gtrxl |" in table([{"memory": "gtrxl", **row}])
+
+
 @pytest.mark.once
 def test_the_forms_of_devices_compute_the_same(tmp_path, capsys):
     file = tmp_path / "rows.json"
@@ -179,6 +196,21 @@ def test_an_emptied_memory_forgets():
     np.testing.assert_allclose(whole, expected, rtol=1e-6)
     np.testing.assert_array_equal(returns(1000), whole)
     assert returns(1).mean() < 0.7 * whole.mean()
+
+
+@pytest.mark.once
+def test_the_table_of_passive_tmaze(tmp_path, capsys):
+    released = released_folder() / "passive_tmaze_28_rate"
+    shutil.copytree(released, tmp_path / "run" / "preset")
+    file = tmp_path / "successes.json"
+    options = ["--lengths", "3", "30", "--episodes", "4", "--json", str(file)]
+
+    passive_tmaze.main([str(tmp_path / "run"), *options])
+
+    row = "| run | 1 | 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) |"
+    assert capsys.readouterr().out.splitlines()[-1] == row
+    found = json.loads(file.read_text())
+    assert found == {"run": {"3": [[True] * 4], "30": [[True] * 4]}}
 
 
 @pytest.mark.process

@@ -137,6 +137,11 @@ class Recipe:
             'false with the engine "offline", which counts no observations',
         )
         self._check(
+            "scale_rewards",
+            not (self.scale_rewards and self.is_offline),
+            'false with the engine "offline", which learns from no rewards',
+        )
+        self._check(
             "fine_tune",
             self.fine_tune == "full" or bool(self.initial_preset),
             '"full" without an initial_preset',

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.initializers import LecunNormal, Ones, Zeros
+from keras_agalite.layers.saved_activations import Dense, LayerNormalization
 from keras_agalite.layers.sequence_cell import SequenceCell
 from keras_agalite.layers.sherl_merge import SHERLMerge
 from keras_agalite.ops.episodes import valid_first
@@ -17,7 +18,11 @@ class Block(keras.layers.Layer, abc.ABC):
     """Base of the blocks.
 
     A subclass sets `state_size`, and says in `count_weights` how many weights its
-    `build` makes.
+    `build` makes. Its `dense` and `norm` keep activations as `saved_activations` says.
+
+    Args:
+        saved_activations: None, or `"int8"`; see `SequenceMemory`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, features)`.
@@ -33,11 +38,12 @@ class Block(keras.layers.Layer, abc.ABC):
     kernel_initializer: Callable[[], Any] = LecunNormal
     state_size: int
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, saved_activations: str | None = None, **kwargs: Any) -> None:
         # The state keeps its own dtype; the parts cast their own inputs.
         kwargs["autocast"] = False
         super().__init__(**kwargs)
         self.supports_masking = True
+        self.saved_activations = saved_activations
 
     @classmethod
     @abc.abstractmethod
@@ -57,7 +63,7 @@ class Block(keras.layers.Layer, abc.ABC):
         initializer: Any = None,
         use_bias: bool = True,
     ) -> Any:
-        return keras.layers.Dense(
+        return Dense(
             units,
             activation,
             use_bias=use_bias,
@@ -65,15 +71,17 @@ class Block(keras.layers.Layer, abc.ABC):
             bias_initializer=Zeros(),
             name=name,
             dtype=self.dtype_policy,
+            saved_activations=self.saved_activations,
         )
 
     def norm(self, name: str) -> Any:
-        return keras.layers.LayerNormalization(
+        return LayerNormalization(
             epsilon=1e-6,
             beta_initializer=Zeros(),
             gamma_initializer=Ones(),
             name=name,
             dtype=self.dtype_policy,
+            saved_activations=self.saved_activations,
         )
 
     @classmethod
@@ -104,6 +112,7 @@ class BlockCell(SequenceCell):
                 **self.block_config(i, **self.cell_config),
                 name=f"block_{i}",
                 dtype=self.dtype_policy,
+                saved_activations=self.saved_activations,
             )
             for i in range(self.num_blocks(self.cell_config))
         ]

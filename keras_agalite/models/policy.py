@@ -36,7 +36,8 @@ class MemoryPolicy(Policy):
     Args:
         encoder: An `Encoder`, which knows the observation space.
         memory: A `MemoryRNN` such as `AGaLiTe`. The policy uses this layer, no copy:
-            from then on the layer returns sequences and states.
+            from then on the layer returns sequences and states. The heads have its
+            dtype and its `saved_activations`.
         action_space: Gymnasium space: Discrete, MultiDiscrete, MultiBinary or a Box of
             floats.
         head_units: Width of the hidden layer of the actor and of the critic.
@@ -120,8 +121,14 @@ class MemoryPolicy(Policy):
         dtype = memory.dtype_policy
         self.merge_units = merge_units
         self.has_own_actor = actor is not None
+        saved = memory.saved_activations
         self.actor = actor or head_class(action_space)(
-            action_space, head_units, head_activation, dtype=dtype, name="actor"
+            action_space,
+            head_units,
+            head_activation,
+            dtype=dtype,
+            saved_activations=saved,
+            name="actor",
         )
         self.mask_sizes = mask_sizes(encoder.observation_space, action_space)
         if self.mask_sizes and sum(self.mask_sizes) != self.actor.num_action_params:
@@ -131,7 +138,7 @@ class MemoryPolicy(Policy):
                 f"{self.actor!r} with {self.actor.num_action_params} parameters"
             )
         self.critic_hidden, self.critic_output = mlp(
-            head_units, head_activation, 1, dtype
+            head_units, head_activation, 1, dtype, saved_activations=saved
         )
         self.normalizer: ObservationNormalizer | None = None
         if normalize_observations:

@@ -77,6 +77,12 @@ class OfflinePreset:
         return cls.from_config(as_read(preset.to_config()))
 
     @property
+    def kind(self) -> str:
+        """Short name of its memory, or else of its class."""
+        name: str = (self.memory or self.part).cls.short_name
+        return name
+
+    @property
     def action_space(self) -> gymnasium.Space[Any]:
         """What the policy does."""
         space: gymnasium.Space[Any] = self.part.arguments["action_space"]
@@ -135,17 +141,23 @@ class OfflinePreset:
         return policy
 
 
-def find_policy(
-    cls: type[AnyPolicy], preset: str | Path, load_weights: bool, dtype: str | None
-) -> AnyPolicy:
-    """See `Policy.from_preset`."""
+def find_any(preset: str | Path) -> Preset | OfflinePreset:
+    """Reads and checks a preset of any class: see `Preset.find`."""
 
     def from_config(config: Any, weights: Path) -> Preset | OfflinePreset:
         is_offline = isinstance(config, dict) and "policy" in config
         kind = OfflinePreset if is_offline else Preset
         return kind.from_config(config, weights)
 
-    found = read(preset, from_config)
+    found: Preset | OfflinePreset = read(preset, from_config)
+    return found
+
+
+def find_policy(
+    cls: type[AnyPolicy], preset: str | Path, load_weights: bool, dtype: str | None
+) -> AnyPolicy:
+    """See `Policy.from_preset`."""
+    found = find_any(preset)
     own = found.part.cls if isinstance(found, OfflinePreset) else MemoryPolicy
     is_offline = issubclass(cls, tuple(OFFLINE_POLICIES.values()))
     if issubclass(cls, own) and (own is not MemoryPolicy or not is_offline):

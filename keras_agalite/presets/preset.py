@@ -178,7 +178,13 @@ class Preset:
             normalize_observations=normalize_observations,
             merge_units=merge_units,
         )
-        return cls.from_config(as_read(preset.to_config()))
+        read = cls.from_config(as_read(preset.to_config()))
+        return dataclasses.replace(
+            read,
+            encoder=read.encoder.trained_as(encoder),
+            memory=read.memory.trained_as(memory),
+            actor=read.actor and read.actor.trained_as(actor),
+        )
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:

@@ -14,11 +14,13 @@ from keras_agalite.zoo.policies import (
     mujoco_positions_policy as mujoco_positions_policy,
 )
 from keras_agalite.zoo.policies import mystery_path_policy as mystery_path_policy
+from keras_agalite.zoo.policies import offline_policy as offline_policy
 from keras_agalite.zoo.policies import popgym_policy as popgym_policy
 from keras_agalite.zoo.policies import (
     searing_spotlights_policy as searing_spotlights_policy,
 )
 from keras_agalite.zoo.policies import tmaze_policy as tmaze_policy
+from keras_agalite.zoo.policies import trials_policy as trials_policy
 from keras_agalite.zoo.policies import (
     vizdoom_two_colors_policy as vizdoom_two_colors_policy,
 )

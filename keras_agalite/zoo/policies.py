@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from keras_agalite.environments.popgym import TASKS
 from keras_agalite.environments.registry import resolve
 from keras_agalite.layers.catalog import MEMORIES
-from keras_agalite.models import MemoryPolicy
+from keras_agalite.models import MemoryPolicy, Policy
 from keras_agalite.presets import Preset, find_preset, released_presets
+from keras_agalite.presets.offline import OfflinePreset, find_any
 from keras_agalite.zoo import specs
 from keras_agalite.zoo.specs import PolicySpec
 
@@ -366,6 +367,69 @@ def mujoco_positions_policy(
     return _policy(specs.mujoco_positions(name), memory, weights)
 
 
+def trials_policy(
+    family: str = "hidden_goal", memory: str = "agalite", weights: Weights = "auto"
+) -> MemoryPolicy:
+    """A policy for trials: several episodes of one task, which it has to find out.
+
+    Give it `start` once a trial.
+
+    Args:
+        family: The tasks: `"point_direction"`, `"point_speed"` or `"hidden_goal"`.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = trials_policy("hidden_goal", memory="trmrl", weights=None)
+    >>> policy.action_space
+    Discrete(5)
+    """
+    _check("family", family, specs.FAMILIES)
+    return _policy(specs.trials(family), memory, weights)
+
+
+def offline_policy(
+    name: str = "passive_tmaze_28_rate", load_weights: bool = True
+) -> Policy:
+    """A released policy that learnt from recordings, such as a RATE.
+
+    It sees the previous action and reward as well; `keras_agalite.rollout` and
+    `keras_agalite.evaluate` add them.
+
+    Args:
+        name: Name of the policy; `list_policies()` has all.
+        load_weights: Whether it has its released weights, or fresh ones.
+
+    Returns:
+        A policy of the class that its preset names.
+
+    Raises:
+        ValueError: If no such policy is released.
+
+    Example:
+
+    >>> policy = offline_policy()
+    >>> policy.target_return
+    1.0
+    """
+    names = tuple(n for n in released_presets() if _is_offline(n))
+    _check("name", name, names)
+    return Policy.from_preset(name, load_weights)
+
+
 class PolicyInfo(NamedTuple):
     """A line of `list_policies()`.
 
@@ -417,8 +481,24 @@ def list_policies() -> list[PolicyInfo]:
     return [*released.values(), *rest]
 
 
+def _is_offline(name: str) -> bool:
+    return isinstance(find_any(name), OfflinePreset)
+
+
 def _released_info(name: str) -> PolicyInfo:
-    preset = Preset.find(name)
+    preset = find_any(name)
+    if isinstance(preset, OfflinePreset):
+        # Its recipe has its sizes; the zoo has no specification of it.
+        found = json.loads((find_preset(name) / "evaluation.json").read_text())
+        return PolicyInfo(
+            name,
+            preset.kind,
+            found["environment"],
+            found["environment_arguments"],
+            True,
+            preset.num_weights,
+            _scores(found),
+        )
     memory: str = preset.memory.cls.short_name
     spec = specs.find_spec(name.removesuffix(_suffix(memory)))
     return _info(spec, memory, preset.num_weights, _score(spec, find_preset(name)))
@@ -449,9 +529,13 @@ def _score(spec: PolicySpec, folder: Path) -> dict[str, float] | None:
     for path in sorted(folder.glob("evaluation*.json")):
         found = json.loads(path.read_text())
         if meaning(found["environment"], found["environment_arguments"]) == expected:
-            keys = ("success_rate", "mean_return")
-            return {key: found[key] for key in keys if key in found}
+            return _scores(found)
     return None
+
+
+def _scores(evaluation: dict[str, Any]) -> dict[str, float]:
+    keys = ("success_rate", "mean_return")
+    return {key: evaluation[key] for key in keys if key in evaluation}
 
 
 def _suffix(memory: str) -> str:

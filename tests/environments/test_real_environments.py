@@ -10,6 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from keras_agalite import environments, zoo
 from keras_agalite.environments import catalog, popgym
 from tests.environments.test_registry import ENVIRONMENTS
+from training.recordings.record import record
 
 pytestmark = pytest.mark.once
 
@@ -602,6 +603,14 @@ class TestPOPGym:
             expected, *theirs, _ = shipped.step(action)
             assert ours == theirs
             over = any(ours[1:])
+
+    @pytest.mark.parametrize("name", ["RepeatFirst", "CountRecall"])
+    def test_scripted_players_make_no_mistake(self, name, tmp_path):
+        player = f"training.recordings.players:{name}Player"
+
+        result = record(f"popgym:{name}Easy", tmp_path / "r", player, episodes=3)
+
+        assert result["mean_return"] == pytest.approx(1.0)
 
 
 class TestMiniGridMemory:

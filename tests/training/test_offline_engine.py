@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_agalite import MemoryPolicy
+from keras_agalite import __main__ as library
 from keras_agalite.models import Policy
 from tests.helpers import BACKEND
 from tests.models.conftest import randomise
@@ -97,6 +98,26 @@ def test_a_memory_learns_what_is_recorded(small, tmp_path):
     saved = arrays_of(tmp_path / "run", recipe.total_steps)
     for i, variable in enumerate(policy.trainable_variables):
         np.testing.assert_array_equal(variable.numpy(), saved[f"weights/{i:04}"])
+
+
+def test_a_policy_that_is_told_no_return_learns_as_well(small, tmp_path):
+    arguments = {
+        "segment_length": LENGTH // 2,
+        "num_layers": 1,
+        "hidden_dim": 8,
+        "intermediate_dim": 8,
+        "action_tokens": False,
+    }
+    changes = {"memory": "elmur", "memory_arguments": arguments}
+    recipe = dataclasses.replace(
+        small, **changes, total_steps=20 * 16 * LENGTH, evaluation_episodes=1
+    )
+
+    train(recipe, tmp_path / "run")
+
+    first, *_, last = [row["loss"] for row in curve_rows(tmp_path / "run")]
+    assert last < first
+    assert Policy.from_preset(tmp_path / "run" / "preset").target_return is None
 
 
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(small, tmp_path):
@@ -208,7 +229,7 @@ def test_the_learning_rate(small):
 
 
 @pytest.mark.once
-def test_a_log_is_enough(small, tmp_path):
+def test_a_log_is_enough(small, tmp_path, capsys):
     run_dir = tmp_path / "run"
     recipe = dataclasses.replace(
         small, environment="", environment_arguments={}, total_steps=10 * 16 * LENGTH
@@ -217,11 +238,29 @@ def test_a_log_is_enough(small, tmp_path):
     assert result == {"environment": "", "episodes": 0, "trained_steps": 1280}
     assert train(recipe, run_dir) == result
     assert MemoryPolicy.from_preset(run_dir / "preset").action_space.n == 4
+    for command in (["evaluate"], ["play"]):
+        assert library.main([*command, str(run_dir / "preset")]) == 2
+        assert "Expected --environment: the policy learnt" in capsys.readouterr().err
+    preset = str(run_dir / "preset")
+    assert main(["video", preset, str(tmp_path / "x.gif")]) == 2
+    assert "A video needs a recipe with an environment" in capsys.readouterr().err
+    assert main(["evaluate", preset]) == 2
+    assert "the recipe has no environment" in capsys.readouterr().err
     with pytest.raises(ValueError, match="whose recipe has no environment"):
         finished_runs([run_dir])
     for change in ({"validation_interval": 1}, {"engine": "jax", "recordings": ""}):
         with pytest.raises(ValueError, match="without an environment"):
             dataclasses.replace(recipe, **change)
+
+
+@pytest.mark.once
+def test_a_sequence_is_no_longer_than_a_window(small, tmp_path):
+    arguments = {**TRANSFORMER["memory_arguments"], "segment_length": LENGTH - 1}
+    del arguments["memory_tokens"]
+    window = {"memory": "decision_transformer", "memory_arguments": arguments}
+    with pytest.raises(ValueError, match=r"`sequence_length` must be at most 7.*=8"):
+        train(dataclasses.replace(small, **window), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.once
@@ -238,6 +277,8 @@ def test_a_log_is_enough(small, tmp_path):
         ("batch_size=0", "`batch_size` must be greater than 0"),
         ("normalize_observations=true", "false with the engine"),
         ("warmup_batches=-1", "`warmup_batches` must be 0 or greater"),
+        ("scale_rewards=true", "which learns from no rewards"),
+        ("policy_arguments={normalize_observations=true}", "counts none"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused(small, tmp_path, change, message, capsys):

@@ -9,7 +9,9 @@ import json
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
+from gymnasium import spaces
 
 from keras_agalite import MemoryPolicy, zoo
 
@@ -18,21 +20,33 @@ BATCH, TIME = 3, 20
 RELEASED = [policy.name for policy in zoo.list_policies() if policy.score]
 
 
+def draw(space, random, categories):
+    """Observations of TIME steps of BATCH environments."""
+    shape = (TIME, BATCH, *(space.shape or ()))
+    if isinstance(space, spaces.Dict):
+        return {key: draw(x, random, categories) for key, x in space.items()}
+    if isinstance(space, spaces.Discrete):
+        return random.integers(space.start, space.start + space.n, shape)
+    if isinstance(space, spaces.MultiDiscrete):
+        return random.integers(space.start, space.start + space.nvec, shape)
+    if space.dtype == np.uint8:  # a grid of categories, or an image
+        return random.integers(0, categories, shape, np.uint8)
+    low, high = (np.nan_to_num(x, posinf=1, neginf=-1) for x in (space.low, space.high))
+    return random.uniform(low, high, shape).round()
+
+
 def play(name):
     """Acts on observations that only NumPy and the space determine."""
     policy = MemoryPolicy.from_preset(name)
     space, random = policy.observation_space, np.random.default_rng(0)
-    if space.dtype == np.uint8:  # a grid of categories, or an image
-        high = getattr(policy.encoder, "categories", 256)
-        observations = random.integers(0, high, (TIME, BATCH, *space.shape), np.uint8)
-    else:
-        shape = (TIME, BATCH, *space.shape)
-        observations = random.uniform(space.low, space.high, shape).round()
+    categories = getattr(policy.encoder, "categories", 256)
+    observations = draw(space, random, categories)
     start = np.zeros((TIME, BATCH), bool)
     start[0] = start[7, 0] = start[12, 1] = start[13, 1] = True
     noise, state = np.random.default_rng(1), policy.initial_state(BATCH)
     greedy, sampled = [], []
-    for observation, first in zip(observations, start, strict=True):
+    for i, first in enumerate(start):
+        observation = keras.tree.map_structure(lambda x, i=i: x[i], observations)
         logits, _, _ = policy.step(observation, state, first)
         action, _ = policy.act(observation, state, first, deterministic=True)
         greedy.append(action)

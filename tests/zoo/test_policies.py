@@ -9,7 +9,7 @@ import pytest
 from gymnasium import spaces
 
 import keras_agalite
-from keras_agalite import environments, zoo
+from keras_agalite import RATE, environments, zoo
 from keras_agalite.environments.registry import resolve
 from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.presets import preset as preset_module
@@ -156,6 +156,7 @@ def test_weights_from_a_folder_and_from_a_file(tmp_path):
         (zoo.craftax_policy, {"variant": "pixels"}, "variant='pixels'"),
         (zoo.minigrid_memory_policy, {"size": 12}, "size=12"),
         (zoo.mujoco_positions_policy, {"name": "Hopper"}, "name='Hopper'"),
+        (zoo.offline_policy, {"name": "tmaze_10"}, "name='tmaze_10'"),
         (zoo.tmaze_policy, {"memory": "elephant"}, "memory='elephant'"),
         (zoo.tmaze_policy, {"weights": "nowhere"}, "Expected the name of a released"),
     ],
@@ -179,6 +180,18 @@ def test_the_list_holds_released_and_trainable_policies():
     assert unreleased.score is None
     assert unreleased.memory == "agalite"
     assert not unreleased.previous_action_reward
+
+
+def test_a_policy_that_learnt_from_recordings():
+    policy = zoo.offline_policy()
+    assert isinstance(policy, RATE)
+    info = next(p for p in zoo.list_policies() if p.name == "passive_tmaze_28_rate")
+    assert info.memory == "rate"
+    assert info.environment == "passive_tmaze_28"
+    assert info.previous_action_reward
+    assert info.num_weights == policy.count_params()
+    fresh = zoo.offline_policy(load_weights=False)
+    assert np.any(fresh.get_weights()[0] != policy.get_weights()[0])
 
 
 @pytest.mark.once

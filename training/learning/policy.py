@@ -54,6 +54,11 @@ def check_policy(recipe: Recipe) -> None:
             '`policy_arguments` must be empty but with the engine "offline". '
             f"Received: policy_arguments={recipe.policy_arguments}"
         )
+    if recipe.policy_arguments.get("normalize_observations"):
+        raise ValueError(
+            '`policy_arguments` must not normalise observations: the engine "offline" '
+            f"counts none. Received: policy_arguments={recipe.policy_arguments}"
+        )
     if recipe.initial_preset:
         find_preset(recipe.initial_preset)
     is_offline = is_transformer(recipe) or recipe.policy_arguments
@@ -140,6 +145,13 @@ def _make_offline(recipe: Recipe, encoder: Any, action_space: Any) -> Policy:
             )
         except TypeError as error:
             raise ValueError(f"{error} (policy_arguments={more})") from error
+    longest = policy.max_length
+    if longest is not None and recipe.sequence_length > longest:
+        raise ValueError(
+            f"`sequence_length` must be at most {longest}, the segment_length of a "
+            "policy that sees one window. Received: sequence_length="
+            f"{recipe.sequence_length}"
+        )
     check_weights(OfflinePreset.of(policy).num_weights)
     if recipe.initial_preset:
         initial = find_policy(type(policy), recipe.initial_preset, True, None)
@@ -167,8 +179,9 @@ def _another_policy(recipe: Recipe) -> ValueError:
 
 def _make(cls: Any, recipe: Recipe, part: str, *given: Any, **more: Any) -> Any:
     keywords = {**getattr(recipe, f"{part}_arguments"), **more}
-    # Keras's own, which the policy sets (return_state) or a preset does not hold.
-    legal = [name for name in argument_names(cls) if name not in SPACES] + ["dtype"]
+    # Keras's own are set by the policy (return_state), or a preset does not hold them.
+    legal = [name for name in argument_names(cls) if name not in SPACES]
+    legal += ["dtype", "saved_activations"]
     unknown = sorted(set(keywords) - set(legal))
     if unknown:
         raise ValueError(

@@ -125,6 +125,41 @@ class PassiveTMazePlayer(Player):
         return np.where(junction > 0, np.where(state > 0, UP, DOWN), RIGHT), state
 
 
+class RepeatFirstPlayer(Player):
+    """Repeats the first card of POPGym's RepeatFirst."""
+
+    def act(
+        self,
+        observation: np.ndarray,
+        state: np.ndarray | None,
+        *,
+        deterministic: bool = True,
+        seed: np.random.Generator | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        first = observation.copy() if state is None else state
+        return first, first
+
+
+class CountRecallPlayer(Player):
+    """Counts the cards of POPGym's CountRecall, and says what is asked for."""
+
+    def initial_state(self, batch_size: int) -> np.ndarray:
+        return np.zeros((batch_size, self.observation_space.nvec[0]), int)
+
+    def act(
+        self,
+        observation: np.ndarray,
+        state: np.ndarray,
+        *,
+        deterministic: bool = True,
+        seed: np.random.Generator | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rows, (dealt, asked) = np.arange(len(observation)), observation.T
+        counts = state.copy()
+        counts[rows, dealt] += 1
+        return counts[rows, asked], counts
+
+
 def make_player(name: str, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Any:
     """The player of a name, for a vector of environments.
 
@@ -152,5 +187,10 @@ def make_player(name: str, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) ->
                 "`player` must be `teacher`, `random`, a preset, or `module:class` of "
                 f"a Player. Received: player={name!r}: {error}"
             ) from error
+        if not (isinstance(found, type) and issubclass(found, Player)):
+            raise ValueError(
+                "`player` must name a class that derives from Player. Received: "
+                f"player={name!r}, which is {found!r}"
+            )
         return found(vector)
     return MemoryPolicy.from_preset(name)

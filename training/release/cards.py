@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_agalite.layers.catalog import memory_class
+from keras_agalite.models.catalog import OFFLINE_POLICIES
 from keras_agalite.presets.weights_file import count_numbers
 from training.analysis.estimates import mean_interval
 from training.atomic_write import write_text
@@ -71,7 +72,7 @@ def card(folder: Path) -> str:
         *_elsewhere(folder),
         "## Training",
         "",
-        f"{evaluation['trained_steps']:,} environment steps with the engine "
+        f"{evaluation['trained_steps']:,} {_steps(recipe)} with the engine "
         f"`{recipe.engine}`. recipe.toml holds every setting.",
         *_chosen(evaluation),
         *_seeds(evaluation, recipe.seed),
@@ -86,6 +87,12 @@ def card(folder: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _steps(recipe: Recipe) -> str:
+    if recipe.engine == "offline":
+        return f"steps of the recordings `{recipe.recordings}`"
+    return "environment steps"
 
 
 def _training(folder: Path, evaluation: dict[str, Any], recipe: Recipe) -> list[str]:
@@ -116,10 +123,8 @@ def _is_released(folder: Path) -> bool:
 def _policy(folder: Path) -> list[str]:
     recipe = load_recipe(folder / "recipe.toml")
     arguments = _in_brackets(recipe.environment_arguments)
-    memory = read_json(folder / "config.json")["memory"]
     return [
-        f"A policy with the memory {memory['class']} "
-        f"({_arguments(memory['config'])}) for `{recipe.environment}`{arguments}, "
+        f"{_kind(folder)} for `{recipe.environment}`{arguments}, "
         f"{_num_weights(folder):,} weights.",
         "",
         "```python",
@@ -128,6 +133,19 @@ def _policy(folder: Path) -> list[str]:
         f'policy = keras_agalite.MemoryPolicy.from_preset("{folder.name}")',
         "```",
     ]
+
+
+def _kind(folder: Path) -> str:
+    config = read_json(folder / "config.json")
+    if "policy" not in config:
+        memory = config["memory"]
+        return (
+            f"A policy with the memory {memory['class']} "
+            f"({_arguments(memory['config'])})"
+        )
+    policy = config["policy"]
+    sizes = {k: v for k, v in policy["config"].items() if not isinstance(v, dict)}
+    return f"A {policy['class']} ({_arguments(sizes)}) that learnt from recordings"
 
 
 def _no_policy(evaluation: dict[str, Any], recipe: Recipe) -> list[str]:
@@ -278,12 +296,16 @@ def _row(folder: Path) -> str:
     cells = [
         f"[{folder.name}]({folder.name}/)",
         f"{recipe.environment}{_in_brackets(recipe.environment_arguments)}",
-        memory_class(recipe.memory).__name__,
+        _class(recipe.memory).__name__,
         f"{_num_weights(folder):,}" if _is_released(folder) else "",
         "" if success is None else f"{success:.1%}",
         f"{evaluation['mean_return']:.2f}",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _class(memory: str) -> type:
+    return OFFLINE_POLICIES.get(memory) or memory_class(memory)
 
 
 def _num_weights(folder: Path) -> int:

@@ -1,9 +1,11 @@
 # Two environments: .venv holds TensorFlow, JAX and TF-Agents, .venv-torch holds torch
-# (TF-Agents pins a typing-extensions that torch cannot use). .venv-lint holds linters.
+# (TF-Agents pins a typing-extensions that torch cannot use). .venv-lint holds linters,
+# .venv-ray torch and Ray (whose RLlib pins gymnasium).
 PYTHON ?= python3.11
 VENV ?= .venv
 VENV_TORCH ?= .venv-torch
 VENV_LINT ?= .venv-lint
+VENV_RAY ?= .venv-ray
 # Other people's environments, with JAX; any of them runs in VENV as well.
 VENV_ENVIRONMENTS ?= .venv-environments
 # The CPU build where wheels of it are at hand; any torch that Keras runs on will do.
@@ -23,8 +25,8 @@ PYTEST = -m pytest -q -n $(WORKERS) --dist $(DEAL)
 RING = not slow and not process
 SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[0])")
 
-.PHONY: setup setup-environments train test test-all test-jax test-tensorflow test-torch \
-	test-torch-driver test-processes test-environments lint clean
+.PHONY: setup setup-environments setup-ray train test test-all test-jax test-tensorflow \
+	test-torch test-torch-driver test-processes test-environments test-ray lint clean
 
 setup: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_LINT)/ready
 
@@ -59,12 +61,20 @@ $(VENV_ENVIRONMENTS)/ready: pyproject.toml $(wildcard $(REQUIREMENTS)/*.txt)
 	$(VENV_ENVIRONMENTS)/bin/pip install -q --no-deps $(addprefix -r ,$(NO_DEPS))
 	touch $@
 
+setup-ray: $(VENV_RAY)/ready
+
+$(VENV_RAY)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV_RAY)
+	$(VENV_RAY)/bin/pip install -q "$(TORCH)"
+	$(VENV_RAY)/bin/pip install -q -e ".[rllib,test]"
+	touch $@
+
 train: $(VENV)/ready
 	$(VENV)/bin/python -m training train training/recipes/tmaze_10.toml
 
 test: lint test-jax test-tensorflow test-torch test-torch-driver
 
-test-all: test test-processes test-environments
+test-all: test test-processes test-environments test-ray
 
 lint: $(VENV)/ready $(VENV_LINT)/ready
 	$(VENV_LINT)/bin/ruff check .
@@ -105,5 +115,10 @@ test-environments: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_ENVIRONMENTS)/ready
 	KERAS_BACKEND=torch PYTHONPATH=$(BORROWED) $(VENV_TORCH)/bin/python $(PYTEST) \
 	-m "not slow" $(ZOO_TESTS)
 
+# Tests that start Ray do so in a network of loopback alone, or are skipped.
+test-ray: $(VENV_RAY)/ready
+	KERAS_BACKEND=torch $(VENV_RAY)/bin/python -m pytest -q -m "not slow" \
+	tests/integrations/test_rllib.py
+
 clean:
-	rm -rf $(VENV) $(VENV_TORCH) $(VENV_LINT) $(VENV_ENVIRONMENTS) runs
+	rm -rf $(VENV) $(VENV_TORCH) $(VENV_LINT) $(VENV_ENVIRONMENTS) $(VENV_RAY) runs

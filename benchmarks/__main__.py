@@ -1,9 +1,10 @@
-"""`python -m benchmarks act|learn|devices|scaling|recall|load`: costs of memories.
+"""`python -m benchmarks WORK`: costs of memories.
 
 Forms are timed in interleaved rounds of one process; figures are medians and ratios.
 `recall` trains every memory of the zoo on the same small tasks; `load` measures the
 time until a policy has chosen its first action; `devices` runs each form that a CPU
-or an accelerator takes on the device at hand.
+or an accelerator takes on the device at hand; `saved_activations` says what each memory
+keeps for the backward pass, in full and in 8 bits.
 Run one backend at a time: KERAS_BACKEND, or --backend.
 """
 
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 RECURRENT = ("ours", "textbook", "no_recurrence")
+# They print their own.
+OWN_TABLES = ("devices", "recall", "load", "saved_activations")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.work not in ("devices", "recall", "load"):  # which print their own
+    if options.work not in OWN_TABLES:
         _print(rows)
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
@@ -199,6 +202,18 @@ def _load(options: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def _saved_activations(options: Any) -> list[dict[str, Any]]:
+    from benchmarks.saved_activations import saved_activations, table
+
+    [batch] = options.batch or [4]
+    rounds = 3 if options.rounds is None else options.rounds
+    rows = list(
+        saved_activations(options.forms, batch, options.steps, rounds, _progress)
+    )
+    print(table(rows))
+    return rows
+
+
 def _devices(options: Any) -> list[dict[str, Any]]:
     from benchmarks import devices
 
@@ -254,6 +269,7 @@ _WORKS = {
     "scaling": _scaling,
     "recall": _recall,
     "load": _load,
+    "saved_activations": _saved_activations,
 }
 
 if __name__ == "__main__":

@@ -80,6 +80,8 @@ def parameters():
         for name, program in programs_of(page).items():
             if program.words.get("run") == "no":
                 continue
+            if "ray" in program.words["needs"].split(","):
+                continue  # tests/integrations/test_rllib.py runs it, without a network
             marks = [pytest.mark.process]
             if page.name != "README.md" or "backend" in program.words:
                 marks.append(pytest.mark.once)

@@ -417,7 +417,7 @@ FAMILIES = tuple(_TASKS)
 
 
 def trials(family: str) -> PolicySpec:
-    """Trials of several episodes of one task, with a third of the paper's width."""
+    """Trials of several episodes of one task, with a quarter of the paper's width."""
     observation, action = _TASKS[family]
     return PolicySpec(
         name=f"{family}_trials",
@@ -428,7 +428,7 @@ def trials(family: str) -> PolicySpec:
         num_layers=2,
         num_heads=2,
         head_dim=16,
-        hidden_dim=40,
+        hidden_dim=32,
         **_VECTOR,
     )
 

@@ -417,7 +417,7 @@ FAMILIES = tuple(_TASKS)
 
 
 def trials(family: str) -> PolicySpec:
-    """Trials of several episodes of one task, with a quarter of the paper's widths."""
+    """Trials of several episodes of one task, with a quarter of the paper's width."""
     observation, action = _TASKS[family]
     return PolicySpec(
         name=f"{family}_trials",

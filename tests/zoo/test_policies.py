@@ -49,8 +49,10 @@ def test_called_bare_it_acts(function):
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_every_memory_has_about_as_many_weights(memory):
     for spec in (*specs.known_specs().values(), specs.find_spec("tmaze_300")):
-        ratio = spec.preset(memory).num_weights / spec.preset().num_weights
-        assert abs(ratio - 1) < 0.1, spec.name
+        number = spec.preset().num_weights
+        ratio = spec.preset(memory).num_weights / number
+        # A step of 8 in the width is a long one where policies are small.
+        assert abs(ratio - 1) < (0.1 if number > 60_000 else 0.13), spec.name
 
 
 @pytest.mark.once

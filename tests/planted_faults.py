@@ -74,7 +74,7 @@ FAULTS = {
     ),
     "gate_is_not_biased": Fault(
         "ops",
-        "z = ops.sigmoid(from_update[1] + from_stream[1] - self.bias)",
+        "z = ops.sigmoid(from_update[1] + from_stream[1] - bias)",
         "z = ops.sigmoid(from_update[1] + from_stream[1])",
         "tests/layers/test_gru_gate.py::test_matches_the_formula",
     ),

@@ -95,7 +95,8 @@ class HeadCrossing:
         }
 
     def scope(self, drawn: dict[str, Any]) -> keras.StatelessScope:
-        """A scope in which the policy runs with what `draw` gave, as tensors."""
+        """A scope in which the policy runs with what `draw` gave."""
+        drawn = {name: ops.convert_to_tensor(x) for name, x in drawn.items()}
         values = {id(v): (v, ops.convert_to_tensor(v)) for v in self.policy.weights}
         for i, block in enumerate(self.blocks):
             order, skipped = drawn["order"][i], drawn["skipped"][i]

@@ -97,10 +97,16 @@ def compare(
 def kept_bytes(layer: Any, batch: int, steps: int) -> int:
     """Bytes that a forward pass over sequences keeps for the backward pass.
 
-    Weights are not counted. TensorFlow keeps what a loop makes in lists of a size that
-    its graph does not tell: they are not counted either, and on torch not the inputs of
-    chunks that are computed again.
+    Weights are not counted, and on torch not the inputs of chunks that are computed
+    again.
+
+    Raises:
+        ValueError: On TensorFlow, whose graphs do not tell it.
     """
+    if BACKEND not in _KEPT:
+        raise ValueError(
+            f"Expected one of the backends {', '.join(_KEPT)}. Received: {BACKEND!r}"
+        )
     inputs, start = sequences(batch, steps)
     return _KEPT[BACKEND](layer, inputs, start)
 
@@ -125,39 +131,6 @@ def _jax_kept(layer: Any, inputs: Any, start: Any) -> int:
     return sum(size for place, size in sizes.items() if place not in given)
 
 
-def _tensorflow_kept(layer: Any, inputs: Any, start: Any) -> int:
-    """Outputs of the forward function that only its gradient reads."""
-    import tensorflow as tf
-
-    @tf.function(autograph=False)
-    def forward(inputs: Any, start: Any) -> Any:
-        outputs, *_ = layer(inputs, start=start)
-        return _loss(outputs)
-
-    variables = [v.value for v in layer.trainable_variables]
-
-    @tf.function(autograph=False)
-    def gradients(inputs: Any, start: Any) -> Any:
-        with tf.GradientTape() as tape:
-            loss = forward(inputs, start)
-        return tape.gradient(loss, variables, unconnected_gradients="zero")
-
-    arguments = tf.constant(inputs), tf.constant(start)
-    operations = gradients.get_concrete_function(*arguments).graph.get_operations()
-    call = next(op for op in operations if op.type.endswith("PartitionedCall"))
-    shapes = [tuple(v.shape) for v in variables]
-    total = 0
-    for tensor in call.outputs[1:]:
-        if tensor.shape.rank is None or tensor.dtype == tf.variant:
-            continue
-        shape = tuple(tensor.shape)
-        if shape in shapes:
-            shapes.remove(shape)
-        elif None not in shape:
-            total += int(np.prod(shape)) * tensor.dtype.size
-    return total
-
-
 def _torch_kept(layer: Any, inputs: Any, start: Any) -> int:
     import torch
 
@@ -177,7 +150,7 @@ def _torch_kept(layer: Any, inputs: Any, start: Any) -> int:
     return sum(sizes.values())
 
 
-_KEPT = {"jax": _jax_kept, "tensorflow": _tensorflow_kept, "torch": _torch_kept}
+_KEPT = {"jax": _jax_kept, "torch": _torch_kept}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -112,6 +112,7 @@ def program_size(layer, steps):
     return len(graph.node) + inside
 
 
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="its graphs do not tell")
 def test_gtrxl_keeps_less_in_8_bits():
     sizes = {"num_layers": 1, "hidden_dim": 32, "num_heads": 2, "head_dim": 16}
     sizes |= {"intermediate_dim": 32, "memory_length": 16}

@@ -162,8 +162,8 @@ def test_nothing_is_kept_of_what_is_frozen(initial, tmp_path):
     more = {k: (numbers[k, 5] - numbers[k, 3]) / 2 for k in ("full", "heads", "sherl")}
     assert numbers["heads", 3] < numbers["sherl", 3] < numbers["full", 3]
     assert more["heads"] == 0
-    # Of a block the merge keeps its output, and what it makes of it.
-    assert more["sherl"] <= 8 + 8 * SMALL.fine_tune_units
+    # Of a block the merge keeps its output, and a few vectors that it makes of it.
+    assert more["sherl"] <= 8 + 16 * SMALL.fine_tune_units
     assert more["sherl"] < 0.5 * more["full"], numbers
 
 

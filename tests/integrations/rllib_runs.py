@@ -81,7 +81,9 @@ def algorithms():
     algorithm.stop()
     report = {"ppo": returns[-1]}
     for name, config in (("impala", IMPALAConfig()), ("appo", APPOConfig())):
-        algorithm = make_config(config, num_env_runners=1).build_algo()
+        config = make_config(config, num_env_runners=1)
+        config.reporting(min_time_s_per_iteration=0)  # 10 by default
+        algorithm = config.build_algo()
         before = weights_of(algorithm)
         begin = time.monotonic()
         changed = False

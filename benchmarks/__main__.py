@@ -1,9 +1,10 @@
-"""`python -m benchmarks act|learn|devices|scaling|recall|load`: costs of memories.
+"""`python -m benchmarks WORK`: costs of memories.
 
 Forms are timed in interleaved rounds of one process; figures are medians and ratios.
 `recall` trains every memory of the zoo on the same small tasks; `load` measures the
 time until a policy has chosen its first action; `devices` runs each form that a CPU
-or an accelerator takes on the device at hand.
+or an accelerator takes on the device at hand; `saved_activations` says what each memory
+keeps for the backward pass, in full and in 8 bits.
 Run one backend at a time: KERAS_BACKEND, or --backend.
 """
 
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 RECURRENT = ("ours", "textbook", "no_recurrence")
+# They print their own.
+OWN_TABLES = ("devices", "recall", "load", "saved_activations")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--updates", type=int, default=1000, help="recall: of training")
     parser.add_argument("--seeds", type=int, default=3, help="recall: of training")
+    parser.add_argument("--first-seed", type=int, default=0, help="recall: of them")
+    parser.add_argument("--tasks", nargs="+", help="recall: default: all")
     options = parser.parse_args(arguments)
     if options.backend:
         os.environ["KERAS_BACKEND"] = options.backend
@@ -60,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.work not in ("devices", "recall", "load"):  # which print their own
+    if options.work not in OWN_TABLES:
         _print(rows)
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
@@ -178,7 +183,9 @@ def _scaling(options: Any) -> list[dict[str, Any]]:
 def _recall(options: Any) -> list[dict[str, Any]]:
     from benchmarks.recall import plot, recall, table
 
-    rows = recall(options.forms, options.updates, options.seeds, _progress)
+    first = options.first_seed
+    seeds = range(first, first + options.seeds)
+    rows = recall(options.forms, options.updates, seeds, _progress, options.tasks)
     for file in options.rows:
         rows += json.loads(file.read_text())["rows"]
     if options.plot:
@@ -191,6 +198,18 @@ def _load(options: Any) -> list[dict[str, Any]]:
     from benchmarks.load import load, table
 
     rows = load(_progress)
+    print(table(rows))
+    return rows
+
+
+def _saved_activations(options: Any) -> list[dict[str, Any]]:
+    from benchmarks.saved_activations import saved_activations, table
+
+    [batch] = options.batch or [4]
+    rounds = 3 if options.rounds is None else options.rounds
+    rows = list(
+        saved_activations(options.forms, batch, options.steps, rounds, _progress)
+    )
     print(table(rows))
     return rows
 
@@ -250,6 +269,7 @@ _WORKS = {
     "scaling": _scaling,
     "recall": _recall,
     "load": _load,
+    "saved_activations": _saved_activations,
 }
 
 if __name__ == "__main__":

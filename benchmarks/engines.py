@@ -19,13 +19,25 @@ ONLINE = {engine: backend for engine, backend in ENGINES.items() if backend}
 RECIPE = "training/recipes/tmaze_10.toml"
 
 
-def measure(engine: str, recipe: str, steps: int, overrides: list[str]) -> float:
-    """Steps per second of one run, the median over its later iterations."""
+def measure(
+    engine: str, recipe: str, steps: int, overrides: list[str], processes: int = 0
+) -> float:
+    """Steps per second of one run, the median over its later iterations.
+
+    Args:
+        engine: The engine.
+        recipe: A TOML file.
+        steps: Of the run.
+        overrides: Texts `key=value`.
+        processes: How many train together, begun by the launcher; 0: without it.
+    """
     changes = [f'engine="{engine}"', f"total_steps={steps}", *overrides]
     changes += [f"checkpoint_interval={steps * 2}", "evaluation_episodes=1"]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        command = [sys.executable, "-m", "training", "train", recipe]
+        launched = ["launch", "--processes", str(processes)]
+        command = [sys.executable, "-m", "training"]
+        command += [*(launched if processes else ["train"]), recipe]
         for change in changes:
             command += ["--set", change]
         subprocess.run(

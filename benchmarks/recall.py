@@ -152,18 +152,24 @@ class Learner:
 def recall(
     names: list[str] | None,
     updates: int,
-    seeds: int,
+    seeds: range,
     progress: Callable[[str, int, int], None],
+    tasks: list[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row for each memory, task, seed and distance."""
+    """One row for each memory, task, seed and distance; of all, where None says so."""
     names = list(MEMORIES) if names is None else names
-    unknown = sorted(set(names) - set(MEMORIES))
-    if unknown:
-        raise ValueError(
-            f"`--forms` must be of {', '.join(MEMORIES)}. Received: {unknown}"
-        )
+    tasks = list(TASKS) if tasks is None else tasks
+    for option, given, known in (
+        ("--forms", names, MEMORIES),
+        ("--tasks", tasks, TASKS),
+    ):
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ValueError(
+                f"`{option}` must be of {', '.join(known)}. Received: {unknown}"
+            )
     rows = []
-    trainings = list(itertools.product(TASKS, range(seeds)))
+    trainings = list(itertools.product(tasks, seeds))
     for i, name in enumerate(names):
         learner = Learner(name)
         for j, (task, seed) in enumerate(trainings):

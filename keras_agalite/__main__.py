@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     add_preset(evaluate)
     _add_environment(evaluate)
     evaluate.add_argument("--episodes", type=positive, default=200)
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    evaluate.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the result"
+    )
     evaluate.set_defaults(function=_evaluate)
 
     add_export(commands)
@@ -113,6 +115,16 @@ def seed_number(text: str) -> int:
     return number
 
 
+def output_file(text: str) -> Path:
+    """Parses the path of a file to write: what is asked for last is checked first."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"must be a file in a folder that is there, received {text}"
+        )
+    return path
+
+
 def json_table(text: str) -> dict[str, Any]:
     """Parses a JSON object."""
     try:
@@ -164,7 +176,12 @@ def _environment(options: Any) -> tuple[str, dict[str, Any]]:
             "Expected --environment, or a preset with an evaluation.json. Received: "
             f"{options.preset}"
         )
-    evaluation = json.loads(file.read_text())
+    evaluation = json.loads(file.read_text("utf-8"))
+    if not evaluation["environment"]:
+        raise ValueError(
+            "Expected --environment: the policy learnt from recordings, without an "
+            f"environment. Received: {options.preset}"
+        )
     kept = evaluation["environment_arguments"]
     return evaluation["environment"], {**kept, **(arguments or {})}
 
@@ -227,8 +244,11 @@ def _make(name: str, arguments: dict[str, Any], in_window: bool) -> Any:
         with warnings.catch_warnings():
             # Gymnasium says that it opens the window of those that draw images.
             warnings.simplefilter("ignore")
-            return make(name, render_mode="human" if in_window else None, **arguments)
-    except (gymnasium.error.Error, TypeError) as error:
+            env = make(name, render_mode="human" if in_window else None, **arguments)
+            if in_window:
+                env.reset()  # a machine without a screen refuses it here
+            return env
+    except (gymnasium.error.Error, TypeError, RuntimeError) as error:
         raise ValueError(
             f"The environment cannot be made. Received: environment={name!r}, "
             f"arguments={arguments}, window={in_window}: {error}"

@@ -1,6 +1,9 @@
 """Policies at play: `rollout` gives episodes, `evaluate` scores them."""
 
 import contextlib
+import json
+import operator
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -17,6 +20,9 @@ from keras_agalite.action_masks import (
 )
 from keras_agalite.environments import functional, make_vec
 from keras_agalite.previous import PREVIOUS, add_previous, flatten_actions
+
+# Steps of an episode after which a warning says that it goes on.
+LONG = 100_000
 
 Environment = str | gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]
 
@@ -96,7 +102,8 @@ def rollout(
 
     Raises:
         ValueError: If the environment cannot be made or does not take a list of
-            seeds, if its actions are not the policy's, or a number is not positive.
+            seeds, if its actions are not the policy's, a number is no whole one or
+            not positive, the policy or `rng` is none, or a return is not finite.
         ImportError: If the environment's package is missing.
 
     Example:
@@ -105,9 +112,22 @@ def rollout(
     >>> keras_agalite.rollout(policy, "tmaze_10", seed=7)
     [Episode(seed=7, total_reward=3.1, length=10, success=True)]
     """
-    limits = {"episodes": episodes, "num_envs": num_envs, "max_steps": max_steps}
+    if policy is not None and not callable(getattr(policy, "act", None)):
+        raise ValueError(
+            "`policy` must be a policy, as MemoryPolicy.from_preset loads it, or None. "
+            f"Received: policy={policy!r}"
+        )
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise ValueError(
+            f"`rng` must be a numpy.random.Generator or None. Received: rng={rng!r}"
+        )
+    episodes, num_envs = _whole("episodes", episodes), _whole("num_envs", num_envs)
+    seed = _whole("seed", seed)
+    limits = {"episodes": episodes, "num_envs": num_envs}
+    if max_steps is not None:
+        limits["max_steps"] = max_steps = _whole("max_steps", max_steps)
     for name, value in limits.items():
-        if value is not None and value < 1:
+        if value < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}")
     if not 0 <= seed <= 2**32 - episodes:
         raise ValueError(
@@ -173,6 +193,7 @@ def evaluate(
         environment_arguments=environment_arguments,
         num_envs=num_envs,
     )
+    episodes, seed = len(played), played[0].seed
     returns = np.array([episode.total_reward for episode in played])
     successes = [e.success for e in played if e.success is not None]
     greedy = "greedy" if deterministic else "sampled"
@@ -198,7 +219,19 @@ def _describe(env: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         name, arguments = type(env).__name__, {}
         if env.spec is not None:
             name, arguments = env.spec.id, dict(env.spec.kwargs)
+    # What JSON has no word for, such as a class, is named.
+    arguments = json.loads(json.dumps(arguments, default=repr))
     return {"environment": name, "environment_arguments": arguments}
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number, also one of NumPy, as Python's."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(
+            f"`{name}` must be a whole number. Received: {name}={value!r}"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -295,7 +328,8 @@ def _play(
             )
         observation, reward, terminated, truncated, info = vector.step(action)
         # Rows that are done begin another episode, which does not count.
-        totals += np.where(running, reward, 0.0)
+        with np.errstate(over="ignore"):  # told at the end
+            totals += np.where(running, reward, 0.0)
         lengths += running
         ended = running & (terminated | truncated)
         final = info.get("final_info", info)  # where the same step begins another
@@ -303,6 +337,17 @@ def _play(
             told = ended & final.get("_success", True)
             successes |= {int(i): bool(final["success"][i]) for i in np.where(told)[0]}
         running &= ~ended
+        if lengths.max() == LONG and running.any():
+            warnings.warn(
+                f"An episode has not ended after {LONG:,} steps. Received: {vector}; "
+                "a time limit, such as max_episode_steps, ends it",
+                stacklevel=4,
+            )
+    for row in np.flatnonzero(~np.isfinite(totals)):
+        raise ValueError(
+            "`env` must give rewards whose sum is finite. Received: the return "
+            f"{totals[row]} in the episode with seed {seeds[row]}"
+        )
     return [
         Episode(seeds[i], float(totals[i]), int(lengths[i]), successes.get(i))
         for i in range(number)

@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium import spaces
 
 PREVIOUS = ("previous_action", "previous_reward")
+# In a trial of several episodes: whether the previous action ended one of them.
+END = "previous_end"
 
 
 def previous_space(
@@ -55,6 +57,36 @@ def previous_space(
     for key, size in zip(PREVIOUS, sizes, strict=True):
         parts[key] = spaces.Box(-infinity, infinity, (size,), np.float32)
     return spaces.Dict(parts)
+
+
+def trial_space(
+    observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> spaces.Dict:
+    """The space of observations in a trial of several episodes.
+
+    Args:
+        observation_space: Space of the observations of an episode.
+        action_space: Space of the actions.
+
+    Returns:
+        `previous_space`, with the part `previous_end` of shape `(1,)`: 1 where the
+        previous action ended an episode of the trial, else 0.
+
+    Raises:
+        ValueError: As `previous_space`, and if the observation has `previous_end`.
+
+    Example:
+
+    >>> sorted(trial_space(spaces.Box(0, 1, (16,)), spaces.Discrete(4)))
+    ['observation', 'previous_action', 'previous_end', 'previous_reward']
+    """
+    parts = previous_space(observation_space, action_space).spaces
+    if END in parts:
+        raise ValueError(
+            f"Expected an observation without the key {END}, which is added to it. "
+            f"Received: keys={sorted(parts)}"
+        )
+    return spaces.Dict({**parts, END: spaces.Box(0.0, 1.0, (1,), np.float32)})
 
 
 def add_previous(observation: Any, action: Any, reward: Any) -> dict[str, Any]:

@@ -111,14 +111,14 @@ FAULTS = {
     ),
     "start_is_forgotten_in_acting": Fault(
         "start",
-        "return self._step(observation, state, start)",
-        "return self._step(observation, state, np.zeros_like(start))",
+        'return self._step(observation, state, {"start": start, **rows})',
+        'return self._step(observation, state, {"start": start & False, **rows})',
         "tests/models/test_policy.py::test_a_start_empties_the_memory_of_its_row",
     ),
     "start_of_a_masked_step_counts": Fault(
         "mask",
-        "            start = ops.logical_and(start, mask)\n        inputs.append(",
-        "            pass\n        inputs.append(",
+        "            start = ops.logical_and(start, mask)\n        flags.append(",
+        "            pass\n        flags.append(",
         f"{LAYER}::test_start_at_a_masked_step_is_skipped",
     ),
     "masked_token_fades_the_keys": Fault(
@@ -168,6 +168,14 @@ FAULTS = {
         "tf.minimum(error, tf.math.squared_difference(returns, clipped))",
         "tests/integrations/test_ppo_agent.py"
         "::test_equals_the_stock_agent_on_sequences_that_begin_an_episode",
+        backend="tensorflow",
+    ),
+    "advantages_are_those_of_one_replica": Fault(
+        "engine",
+        "total([tf.reduce_sum(x) for x in (weights, weights * advantages)])",
+        "[tf.reduce_sum(x) for x in (weights, weights * advantages)]",
+        "tests/integrations/test_replicas.py::test_two_replicas_learn_what_one_learns",
+        PROCESS,
         backend="tensorflow",
     ),
     "observations_without_an_action_are_counted": Fault(
@@ -222,8 +230,8 @@ FAULTS = {
     ),
     "reset_shows_the_last_action": Fault(
         "environment",
-        "return self._add(observation, np.zeros(self.size), 0.0), info",
-        "return self._add(observation, np.ones(self.size), 0.0), info",
+        "zeros = [np.zeros(size, np.float32) for size in (self.size, 1)]",
+        "zeros = [np.ones(size, np.float32) for size in (self.size, 1)]",
         "tests/environments/test_wrappers.py"
         "::test_it_adds_the_previous_action_and_reward",
         ONCE,
@@ -282,6 +290,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve()
         copy(options.root, root)
+        for name in options.names:
+            find(root, FAULTS[name].old)  # before any test is run
         for name in options.names:
             fault = FAULTS[name]
             path = find(root, fault.old)

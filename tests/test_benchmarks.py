@@ -15,6 +15,7 @@ from benchmarks import load, memory_maze_forgetting, passive_tmaze
 from benchmarks.__main__ import main
 from benchmarks.forms import make_form
 from benchmarks.measure import BACKEND, learn_work, sequences
+from benchmarks.saved_activations import FORMS, compare, make, table
 from keras_agalite.presets import released_folder
 
 # Of the paper's network. On JAX memory can be told; the textbook form is slow to trace.
@@ -109,6 +110,20 @@ def program_size(layer, steps):
     graph = gradients.get_concrete_function(*arguments).graph.as_graph_def()
     inside = sum(len(function.node_def) for function in graph.library.function)
     return len(graph.node) + inside
+
+
+def test_gtrxl_keeps_less_in_8_bits():
+    sizes = {"num_layers": 1, "hidden_dim": 32, "num_heads": 2, "head_dim": 16}
+    sizes |= {"intermediate_dim": 32, "memory_length": 16}
+    plain, saved = (make("gtrxl", form, **sizes) for form in FORMS)
+    saved.set_weights(plain.get_weights())
+
+    row = compare(plain, saved, batch=8, steps=32, rounds=0)
+
+    kept = row["kept_bytes"]
+    assert 0 < kept["saved"] <= 0.5 * kept["plain"]
+    assert 0 < row["gradient_error"] < 0.03
+    assert "| gtrxl |" in table([{"memory": "gtrxl", **row}])
 
 
 @pytest.mark.once

@@ -1,5 +1,8 @@
 """What the words of the command lines mean."""
 
+import runpy
+import sys
+
 import pytest
 
 import keras_agalite.__main__ as library
@@ -58,6 +61,21 @@ def test_a_wrong_number_is_told_with_its_option(main, option, value, told, capsy
     error = capsys.readouterr().err
     assert f"argument {option}: " in error
     assert told in error
+
+
+@pytest.mark.parametrize("main", [library.main, trainer.main])
+@pytest.mark.parametrize("file", ["no/such/folder/result.json", "."])
+def test_a_file_that_cannot_be_written_is_told_before_episodes(main, file, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "tmaze_10", "--json", file])
+    told = f"--json: must be a file in a folder that is there, received {file}"
+    assert told in capsys.readouterr().err
+
+
+def test_the_process_that_exports_names_the_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["export", "--help"])
+    with pytest.raises(SystemExit, match="python -m keras_agalite export"):
+        runpy.run_module("keras_agalite.export", run_name="__main__")
 
 
 @pytest.mark.parametrize("value", ["[1]", "{", "x"])

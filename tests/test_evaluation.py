@@ -3,12 +3,14 @@
 import json
 
 import gymnasium
+import keras
 import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import keras_agalite
+from keras_agalite import evaluation
 from keras_agalite.__main__ import main
 from keras_agalite.environments import PreviousActionReward, functional, make
 from training.__main__ import main as training
@@ -25,6 +27,9 @@ class Repeat(gymnasium.Env):
     observation_space = spaces.Box(-100.0, 100.0, (2,), np.float32)
     action_space = spaces.Discrete(3, start=2)
 
+    def __init__(self, reward=0.0, thing=None):
+        self.more = reward
+
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.length, self.steps = int(self.np_random.integers(2, 9)), 0
@@ -32,7 +37,7 @@ class Repeat(gymnasium.Env):
 
     def step(self, action):
         assert action in self.action_space
-        reward, self.last = float(self._observe()[0]), action
+        reward, self.last = float(self._observe()[0]) + self.more, action
         self.steps += 1
         over = self.steps == self.length
         info = {"success": self.length > 4} if over and self.length % 2 == 0 else {}
@@ -137,6 +142,16 @@ def test_drawn_actions_repeat_with_their_generator(tmaze):
 
 
 @pytest.mark.once
+def test_an_episode_without_end_is_told(remembers, monkeypatch):
+    monkeypatch.setattr(evaluation, "LONG", 4)
+    with pytest.warns(UserWarning, match="has not ended after 4 steps") as told:
+        lengths = [
+            e.length for e in keras_agalite.rollout(remembers, Repeat(), 6, seed=5)
+        ]
+    assert len(told) == sum(length > 4 for length in lengths)
+
+
+@pytest.mark.once
 def test_an_episode_may_be_left(tmaze):
     (episode,) = keras_agalite.rollout(tmaze, make("tmaze_10"), max_steps=4)
     assert (episode.length, episode.success) == (4, None)
@@ -157,6 +172,13 @@ def test_vectors_that_refuse_a_list_of_seeds_are_played_one_by_one():
         ("tmaze_10", {"episodes": 0}, "`episodes` must be at least 1. Rec.*episodes=0"),
         ("tmaze_10", {"num_envs": 0}, "`num_envs` must be at least 1"),
         ("tmaze_10", {"max_steps": 0}, "`max_steps` must be at least 1"),
+        ("tmaze_10", {"episodes": 2.5}, "`episodes` must be a whole .*episodes=2.5"),
+        ("tmaze_10", {"seed": None}, "`seed` must be a whole number.*seed=None"),
+        ("tmaze_10", {"max_steps": "3"}, "`max_steps` must be a whole number.*'3'"),
+        ("tmaze_10", {"rng": 3}, "`rng` must be a numpy.random.Generator.*rng=3"),
+        (Repeat(reward=np.nan), {}, "whose sum is finite.*return nan.*with seed 0"),
+        (Repeat(reward=1e308), {}, "whose sum is finite.*return inf.*with seed 0"),
+        ("a:b:c", {}, "`env` cannot be made.*'a:b:c'"),
         ("nowhere", {}, "`env` cannot be made. Received: env='nowhere'"),
         ("tmaze_10", {"environment_arguments": {"x": 1}}, "cannot be made.*'x': 1"),
         (Repeat(), {"environment_arguments": {"x": 1}}, "an environment that is named"),
@@ -170,8 +192,29 @@ def test_vectors_that_refuse_a_list_of_seeds_are_played_one_by_one():
     ],
 )
 def test_what_it_refuses(tmaze, env, keywords, message):
+    policy = None if isinstance(env, Repeat) else tmaze
     with pytest.raises(ValueError, match=message):
-        keras_agalite.rollout(tmaze, env, **keywords)
+        keras_agalite.rollout(policy, env, **keywords)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("policy", ["tmaze_10", keras.Sequential()])
+def test_what_is_no_policy_is_refused(policy):
+    with pytest.raises(ValueError, match="`policy` must be a policy, as MemoryPolicy"):
+        keras_agalite.rollout(policy, "tmaze_10")
+
+
+@pytest.mark.once
+def test_an_evaluation_is_json_whatever_it_is_asked_with():
+    gymnasium.register("Repeat-v0", Repeat)
+    try:
+        env = gymnasium.make("Repeat-v0", thing=np.float32)
+        result = keras_agalite.evaluate(None, env, np.int64(2), np.uint32(3))
+    finally:
+        del gymnasium.registry["Repeat-v0"]
+    assert json.loads(json.dumps(result)) == result
+    assert (result["episodes"], result["seed"]) == (2, 3)
+    assert result["environment_arguments"] == {"thing": "<class 'numpy.float32'>"}
 
 
 @pytest.mark.once
@@ -220,6 +263,15 @@ def test_the_command_shows_a_window(monkeypatch):
     pytest.importorskip("pygame", exc_type=ImportError)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     assert main(["play", "tmaze_10", "--render"]) == 0
+
+
+@pytest.mark.once
+def test_a_machine_without_a_screen_is_told(monkeypatch, capsys):
+    pygame = pytest.importorskip("pygame", exc_type=ImportError)
+    pygame.quit()  # or the window of another test is still there
+    monkeypatch.setenv("SDL_VIDEODRIVER", "nonesuch")
+    assert main(["play", "tmaze_10", "--render"]) == 2
+    assert "window=True: nonesuch not available" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,11 @@ PUBLIC = {
         Memformer MemformerCell MemoryRNN Memoryless MemorylessCell MinGRU MinGRUCell
         SpatialMemory SpatialMemoryCell StableHadamardMemory StableHadamardMemoryCell
         TrMRL TrMRLCell memory_class register_memory""",
-    "keras_agalite.models": """ActionHead BoxHead ConvEncoder DTMem
-        DecisionTransformer DiscreteHead ELMUR Encoder
+    "keras_agalite.models": """ActionHead AdaptiveMemoryAllocator BoxHead
+        ConvEncoder DTMem DecisionTransformer DiscreteHead ELMUR Encoder
         GridEncoder MLPEncoder MemoryPolicy MultiBinaryHead MultiDiscreteHead
-        Policy PolicyOutput RATE ResNetEncoder ReturnConditionedPolicy""",
+        Policy PolicyOutput RATE ResNetEncoder ReturnConditionedPolicy
+        with_strategy""",
     "keras_agalite.presets": """Preset find_preset register released_folder
         released_presets""",
     "keras_agalite.export": "export_policy",
@@ -46,9 +47,9 @@ PUBLIC = {
         memory_chain_policy memory_maze_policy minigrid_memory_policy
         mortar_mayhem_policy mujoco_positions_policy mystery_path_policy
         offline_policy popgym_policy searing_spotlights_policy tmaze_policy
-        vizdoom_two_colors_policy""",
+        trials_policy vizdoom_two_colors_policy""",
     "keras_agalite.environments": """EnvironmentInfo PassiveTMaze
-        PreviousActionReward TMaze list_environments make make_vec""",
+        PreviousActionReward TMaze Trial list_environments make make_vec""",
 }
 
 

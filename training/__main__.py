@@ -12,6 +12,7 @@ from keras_agalite.__main__ import (
     add_export,
     add_preset,
     json_table,
+    output_file,
     positive,
     seed_number,
     show,
@@ -19,6 +20,15 @@ from keras_agalite.__main__ import (
 from training.errors import Interrupted, TrainingError
 from training.recipe import ENGINES, Recipe, load_recipe, read_values
 from training.runs.interrupt import end_with
+from training.runs.join import join, leave
+from training.runs.launch import (
+    PORT,
+    RESTARTS,
+    check_recipe,
+    launch,
+    read_hosts,
+    ssh_lines,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,12 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     train = commands.add_parser("train", help="train a policy; continue a run")
     _add_recipe(train)
-    train.add_argument(
-        "--wandb", metavar="PROJECT", help="send metrics to Weights & Biases too"
-    )
-    train.add_argument(
-        "--video", action="store_true", help="write episodes.gif after training"
-    )
+    _add_outputs(train)
     train.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
@@ -40,9 +45,31 @@ def main(arguments: list[str] | None = None) -> int:
     )
     train.add_argument("--processes", type=positive, help="how many they are")
     train.add_argument("--process", type=int, help="which one this is, from 0")
-    # The sweep that this run is of.
+    # The sweep or the launcher that began this run.
     train.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     train.set_defaults(function=_train)
+
+    together = commands.add_parser(
+        "launch", help="train in several processes (engine jax)"
+    )
+    _add_recipe(together)
+    _add_outputs(together)
+    together.add_argument("--processes", type=positive, help="how many")
+    together.add_argument(
+        "--restarts",
+        type=_not_negative,
+        help=f"after one was killed, start all again; default: {RESTARTS} times",
+    )
+    together.add_argument(
+        "--hosts",
+        type=Path,
+        metavar="FILE",
+        help="start nothing; print a line with ssh for each host of the file",
+    )
+    together.add_argument(
+        "--port", type=positive, help=f"with --hosts: of the first; default: {PORT}"
+    )
+    together.set_defaults(function=_launch)
 
     sweep = commands.add_parser("sweep", help="train a recipe with several seeds")
     _add_recipe(sweep)
@@ -56,12 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--sampled", action="store_true", help="draw actions")
     evaluate.add_argument("--recipe", help="default: the preset's recipe.toml")
     _add_overrides(evaluate)
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    evaluate.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the result"
+    )
     evaluate.set_defaults(function=_evaluate)
 
     video = commands.add_parser("video", help="write a GIF of episodes of a preset")
     add_preset(video)
-    video.add_argument("file", type=Path)
+    video.add_argument("file", type=output_file)
     video.add_argument("--episodes", type=positive, default=1)
     video.add_argument("--seed", type=seed_number, default=1_000_000)
     video.add_argument("--sampled", action="store_true", help="draw actions")
@@ -74,9 +103,23 @@ def main(arguments: list[str] | None = None) -> int:
     compare = commands.add_parser("compare", help="compare finished runs and sweeps")
     _add_runs(compare)
     compare.add_argument("--score", choices=["success_rate", "mean_return"])
-    compare.add_argument("--json", type=Path, metavar="FILE", help="write the result")
-    compare.add_argument("--plot", type=Path, metavar="FILE", help="draw the result")
+    compare.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the result"
+    )
+    compare.add_argument(
+        "--plot", type=output_file, metavar="FILE", help="draw the result"
+    )
     compare.set_defaults(function=_compare)
+
+    trials = commands.add_parser(
+        "trials", help="compare returns by episode of a trial: who adapts?"
+    )
+    _add_runs(trials)
+    trials.add_argument("--trials", type=positive, help="default: the recipes'")
+    trials.add_argument("--sampled", action="store_true", help="draw actions")
+    trials.add_argument("--json", type=Path, metavar="FILE", help="write the result")
+    trials.add_argument("--plot", type=Path, metavar="FILE", help="draw the result")
+    trials.set_defaults(function=_trials)
 
     report = commands.add_parser("report", help="write a web page about runs")
     _add_runs(report)
@@ -122,6 +165,16 @@ def main(arguments: list[str] | None = None) -> int:
     cards.set_defaults(function=lambda options: _cards())
 
     options = parser.parse_args(arguments)
+    code = 1
+    try:
+        code = _exit_code(options)
+    finally:
+        leave(code)
+    return code
+
+
+def _exit_code(options: Any) -> int:
+    """Runs a command; says what went wrong."""
     try:
         options.function(options)
     except (ValueError, ImportError) as error:
@@ -137,10 +190,26 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, received {number}")
+    return number
+
+
 def _add_recipe(parser: Any) -> None:
     parser.add_argument("recipe", help="a TOML file, see training/recipes/")
     _add_overrides(parser)
     parser.add_argument("--run-dir", type=Path, help="default: runs/<recipe's name>")
+
+
+def _add_outputs(parser: Any) -> None:
+    parser.add_argument(
+        "--wandb", metavar="PROJECT", help="send metrics to Weights & Biases too"
+    )
+    parser.add_argument(
+        "--video", action="store_true", help="write episodes.gif after training"
+    )
 
 
 def _add_runs(parser: Any) -> None:
@@ -169,9 +238,12 @@ def _add_overrides(parser: Any) -> None:
 def _train(options: Any) -> None:
     if options.parent is not None:
         end_with(options.parent)
-    engine = _choose_backend(options)
-    if options.coordinator:
-        _join(engine, options)
+    join(
+        _choose_backend(options),
+        options.coordinator,
+        options.processes,
+        options.process,
+    )
     recipe = load_recipe(options.recipe, options.overrides)
     run_dir = options.run_dir or Path("runs") / recipe.name
     from training.engines import train
@@ -206,18 +278,37 @@ def _sweep(options: Any) -> None:
     print(f"written to {folder}")
 
 
-def _join(engine: Any, options: Any) -> None:
-    """Joins the processes that train together, before JAX looks for devices."""
-    count, index = options.processes, options.process
-    if engine != "jax" or None in (count, index) or not 0 <= index < count:
+def _launch(options: Any) -> None:
+    hosts = read_hosts(options.hosts) if options.hosts else []
+    processes = options.processes or len(hosts)
+    if not processes or (hosts and processes != len(hosts)):
         raise ValueError(
-            "`--coordinator` needs the engine jax, --processes N, and --process from 0 "
-            f"to N - 1. Received: --processes {count} --process {index}, "
-            f"engine={engine!r}"
+            "`launch` needs --processes N, or --hosts FILE with one host a process. "
+            f"Received: --processes {options.processes}, {len(hosts)} hosts"
         )
-    import jax
-
-    jax.distributed.initialize(options.coordinator, options.processes, options.process)
+    if hosts and options.restarts is not None:
+        raise ValueError(
+            "--restarts is for processes on this machine: with --hosts nothing is "
+            f"started. Received: --restarts {options.restarts} --hosts {options.hosts}"
+        )
+    if options.port is not None and not hosts:
+        raise ValueError(
+            "--port is for --hosts: on this machine a free one is taken. Received: "
+            f"--port {options.port}"
+        )
+    check_recipe(options.recipe, options.overrides, processes)
+    train = [options.recipe]
+    for text in options.overrides:
+        train += ["--set", text]
+    for name in ("run_dir", "wandb"):
+        if (value := getattr(options, name)) is not None:
+            train += [f"--{name.replace('_', '-')}", str(value)]
+    train += ["--video"] * options.video
+    if hosts:
+        print("\n".join(ssh_lines(train, hosts, options.port or PORT)))
+    else:
+        restarts = RESTARTS if options.restarts is None else options.restarts
+        launch(train, processes, restarts)
 
 
 def check_backend(engine: str) -> None:
@@ -291,6 +382,26 @@ def _compare(options: Any) -> None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
     if options.plot:
         plot(result, options.plot)
+
+
+def _trials(options: Any) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from training.analysis.results import finished_runs
+    from training.analysis.trials import compare_trials, plot, text
+
+    tasks: dict[str, list[Any]] = {}
+    for run in finished_runs(options.runs):
+        tasks.setdefault(run.task, []).append(run)
+    results = [
+        compare_trials(runs, options.by, options.trials, options.sampled)
+        for runs in tasks.values()
+    ]
+    for result in results:
+        print(f"{result['task']}\n\n{text(result)}\n")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    if options.plot:
+        plot(results, options.plot)
 
 
 def _report(options: Any) -> None:

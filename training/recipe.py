@@ -17,6 +17,8 @@ from typing import Any
 # Name -> the backend it runs on; None for any.
 ENGINES = {"tf_agents": "tensorflow", "jax": "jax", "offline": None}
 VECTORIZATION_MODES = ("sync", "async")
+# Which weights of an initial preset are trained.
+FINE_TUNING = ("full", "heads", "sherl", "lora")
 # Seeds go to NumPy, to JAX and to environments; counts into arrays' shapes.
 MAX_SEED = 2**32 - 1
 MAX_COUNT = 2**31 - 1
@@ -48,6 +50,8 @@ class Recipe:
     memory: str = "agalite"
     memory_arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     initial_preset: str = ""
+    fine_tune: str = "full"
+    fine_tune_units: int = 16
     head_units: int = 128
     head_activation: str = "tanh"
 
@@ -80,6 +84,9 @@ class Recipe:
     batches_per_iteration: int = 50
     warmup_batches: int = 0
     weight_decay: float = 0.0
+    cross_heads: float = 0.0
+    skip_blocks: float = 0.0
+    skip_share: float = 0.5
 
     checkpoint_interval: int = 50_000
     checkpoints_kept: int = 3
@@ -98,6 +105,7 @@ class Recipe:
         one_of = {
             "engine": ENGINES,
             "vectorization_mode": VECTORIZATION_MODES,
+            "fine_tune": FINE_TUNING,
         }
         for key, allowed in one_of.items():
             self._check(key, getattr(self, key) in allowed, f"one of {list(allowed)}")
@@ -106,7 +114,7 @@ class Recipe:
             "num_minibatches learning_rate adam_epsilon clip_epsilon "
             "max_gradient_norm checkpoint_interval checkpoints_kept "
             "evaluation_episodes validation_episodes worker_timeout batch_size "
-            "batches_per_iteration"
+            "batches_per_iteration fine_tune_units"
         )
         for key in positive.split():
             self._check(key, getattr(self, key) > 0, "greater than 0")
@@ -128,6 +136,16 @@ class Recipe:
             not (self.normalize_observations and self.is_offline),
             'false with the engine "offline", which counts no observations',
         )
+        self._check(
+            "scale_rewards",
+            not (self.scale_rewards and self.is_offline),
+            'false with the engine "offline", which learns from no rewards',
+        )
+        self._check(
+            "fine_tune",
+            self.fine_tune == "full" or bool(self.initial_preset),
+            '"full" without an initial_preset',
+        )
         if not self.environment:
             self._check("engine", self.is_offline, '"offline" without an environment')
             expected = "0 without an environment"
@@ -147,8 +165,16 @@ class Recipe:
             self.teacher_share == 0 or self.teacher_coefficient > 0,
             "0 where teacher_coefficient is 0",
         )
-        for key in ("discount", "gae_lambda", "teacher_share"):
+        shares = "discount gae_lambda teacher_share cross_heads skip_blocks skip_share"
+        for key in shares.split():
             self._check(key, 0 <= getattr(self, key) <= 1, "between 0 and 1")
+        for key in ("cross_heads", "skip_blocks"):
+            self._check(
+                key,
+                self.is_offline or getattr(self, key) == 0,
+                '0 where `engine` is not "offline": PPO compares probabilities of its '
+                "rollout with those of its update, which must be one network",
+            )
         for key, limit in self._limits().items():
             self._check(key, getattr(self, key) <= limit, f"at most {limit}")
         self._check("sequence_length", self.sequence_length > 1, "greater than 1")

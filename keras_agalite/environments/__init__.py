@@ -17,5 +17,6 @@ from keras_agalite.environments.tmaze import TMaze as TMaze
 from keras_agalite.environments.wrappers import (
     PreviousActionReward as PreviousActionReward,
 )
+from keras_agalite.environments.wrappers import Trial as Trial
 
 registry.register()

@@ -294,6 +294,16 @@ ENVIRONMENTS = (
         )
         for size, steps in MEMORY_MAZE_STEPS.items()
     ),
+    *(
+        _in_jax(
+            f"point_{hidden}_trials",
+            f"Point{hidden.title()}Trials-v0",
+            "trials:point_trials",
+            hidden=hidden,
+        )
+        for hidden in ("direction", "speed")
+    ),
+    _in_jax("hidden_goal_trials", "HiddenGoalTrials-v0", "trials:hidden_goal_trials"),
     _in_jax("gymnax:{name}", "Gymnax-v0", "gymnax:Gymnax", requirement="gymnax"),
     EnvironmentInfo("popgym:{task}", "POPGym-v0", "popgym:make", requirement="popgym"),
     EnvironmentInfo(

@@ -54,19 +54,22 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: If the name means nothing; the message lists the legal forms.
     """
-    if found := catalog.resolve(name):
+    is_text = isinstance(name, str)
+    if is_text and (found := catalog.resolve(name)):
         row, arguments = found
         return row.id, arguments
-    if ":" not in name:
-        try:
+    try:
+        if not is_text or name.count(":") > 1:
+            raise gymnasium.error.Error("This is no id.")
+        if ":" not in name:
             gymnasium.spec(name)
-        except gymnasium.error.Error as error:
-            forms = ", ".join(row.form for row in ENVIRONMENTS)
-            raise ValueError(
-                f"`name` must be one of {forms}, a registered gymnasium id, or "
-                f'"module:id" where importing the module registers it. '
-                f"Received: name={name!r}"
-            ) from error
+    except gymnasium.error.Error as error:
+        forms = ", ".join(row.form for row in ENVIRONMENTS)
+        raise ValueError(
+            f"`name` must be one of {forms}, a registered gymnasium id, or "
+            f'"module:id" where importing the module registers it. '
+            f"Received: name={name!r}"
+        ) from error
     return name, {}
 
 

@@ -4,4 +4,6 @@ import sys
 
 from keras_agalite.export.process import main
 
+if len(sys.argv) != 4:
+    sys.exit("error: the command that exports is `python -m keras_agalite export`")
 sys.exit(main(*sys.argv[1:]))

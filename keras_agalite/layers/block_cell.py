@@ -8,7 +8,9 @@ import keras
 from keras import ops
 
 from keras_agalite.layers.initializers import LecunNormal, Ones, Zeros
+from keras_agalite.layers.saved_activations import Dense, LayerNormalization
 from keras_agalite.layers.sequence_cell import SequenceCell
+from keras_agalite.layers.sherl_merge import SHERLMerge
 from keras_agalite.ops.episodes import valid_first
 
 
@@ -16,7 +18,11 @@ class Block(keras.layers.Layer, abc.ABC):
     """Base of the blocks.
 
     A subclass sets `state_size`, and says in `count_weights` how many weights its
-    `build` makes.
+    `build` makes. Its `dense` and `norm` keep activations as `saved_activations` says.
+
+    Args:
+        saved_activations: None, or `"int8"`; see `SequenceMemory`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, time, features)`.
@@ -32,11 +38,12 @@ class Block(keras.layers.Layer, abc.ABC):
     kernel_initializer: Callable[[], Any] = LecunNormal
     state_size: int
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, saved_activations: str | None = None, **kwargs: Any) -> None:
         # The state keeps its own dtype; the parts cast their own inputs.
         kwargs["autocast"] = False
         super().__init__(**kwargs)
         self.supports_masking = True
+        self.saved_activations = saved_activations
 
     @classmethod
     @abc.abstractmethod
@@ -56,7 +63,7 @@ class Block(keras.layers.Layer, abc.ABC):
         initializer: Any = None,
         use_bias: bool = True,
     ) -> Any:
-        return keras.layers.Dense(
+        return Dense(
             units,
             activation,
             use_bias=use_bias,
@@ -64,15 +71,17 @@ class Block(keras.layers.Layer, abc.ABC):
             bias_initializer=Zeros(),
             name=name,
             dtype=self.dtype_policy,
+            saved_activations=self.saved_activations,
         )
 
     def norm(self, name: str) -> Any:
-        return keras.layers.LayerNormalization(
+        return LayerNormalization(
             epsilon=1e-6,
             beta_initializer=Zeros(),
             gamma_initializer=Ones(),
             name=name,
             dtype=self.dtype_policy,
+            saved_activations=self.saved_activations,
         )
 
     @classmethod
@@ -85,6 +94,11 @@ class BlockCell(SequenceCell):
 
     Its arguments are `num_layers`, the number of blocks, and those of `block_class`.
     Where all layers share one state, a subclass makes one block of them.
+
+    Attributes:
+        merge: The `SHERLMerge` in front of the last block, if there is one: it reads
+            the inputs and the outputs of all blocks before, and no gradient goes
+            through it into them.
     """
 
     block_class: type[Block]
@@ -98,9 +112,40 @@ class BlockCell(SequenceCell):
                 **self.block_config(i, **self.cell_config),
                 name=f"block_{i}",
                 dtype=self.dtype_policy,
+                saved_activations=self.saved_activations,
             )
             for i in range(self.num_blocks(self.cell_config))
         ]
+        self.merge: SHERLMerge | None = None
+
+    def add_merge(self, units: int) -> None:
+        """Puts a `SHERLMerge` of so many units in front of the last block.
+
+        Raises:
+            ValueError: If there is no block before, or the cell is built.
+        """
+        self.merged_widths(0, **self.cell_config)
+        if self.built:
+            raise ValueError(
+                "A merge must be added before the memory is built. "
+                f"Received: {type(self).__name__}"
+            )
+        self.merge = SHERLMerge(units, name="merge", dtype=self.dtype_policy)
+
+    @classmethod
+    def merged_widths(cls, features: int, **config: Any) -> list[int]:
+        """Widths of what a merge in front of the last block reads.
+
+        Raises:
+            ValueError: If there is no block before it.
+        """
+        number = cls.num_blocks(config)
+        if number < 2:
+            raise ValueError(
+                "A merge needs a memory of at least two blocks. Received: "
+                f"{cls.__name__} with {number}"
+            )
+        return [features, *[config["hidden_dim"]] * (number - 1)]
 
     @classmethod
     def num_blocks(cls, config: dict[str, Any]) -> int:
@@ -130,6 +175,9 @@ class BlockCell(SequenceCell):
             block.build(shape)
             block.built = True
             shape = (*shape[:-1], self.output_size)
+        if self.merge is not None:
+            widths = self.merged_widths(inputs_shape[-1], **self.cell_config)
+            self.merge.build([(*shape[:-1], width) for width in widths])
 
     def run(
         self,
@@ -157,8 +205,13 @@ class BlockCell(SequenceCell):
         back = None
         if self.needs_valid_first and mask is not None:
             sequences, start, mask, back = valid_first(sequences, start, mask)
-        new_states = []
+        new_states: list[Any] = []
+        features: list[Any] = []
         for block, state in zip(self.blocks, states, strict=True):
+            if self.merge is not None:
+                features.append(ops.stop_gradient(sequences))
+                if block is self.blocks[-1]:
+                    sequences = self.merge(features)
             sequences, state = block(sequences, state, start=start, mask=mask, **shared)
             new_states.append(state)
         if back is not None:

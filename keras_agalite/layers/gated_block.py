@@ -31,7 +31,7 @@ class GatedBlock(Block):
         num_heads: Number of heads.
         head_dim: Width of one head.
         embed: Whether a dense layer brings the inputs to the width of the stream.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of `Block`.
 
     Call arguments and returns: as in `Block`.
     """
@@ -67,7 +67,11 @@ class GatedBlock(Block):
         self.feedforward_gate = self.gate("feedforward_gate")
 
     def gate(self, name: str) -> GRUGate:
-        return GRUGate(name=name, dtype=self.dtype_policy)
+        return GRUGate(
+            name=name,
+            dtype=self.dtype_policy,
+            saved_activations=self.saved_activations,
+        )
 
     def build(
         self,

@@ -11,6 +11,8 @@ from keras_agalite.layers.initializers import (
     Orthogonal,
     OrthogonalBlocks,
 )
+from keras_agalite.ops.gru_gate import gru_gate
+from keras_agalite.ops.saved_activations import check_saved_activations
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -29,6 +31,8 @@ class GRUGate(keras.layers.Layer):
 
     Args:
         gate_bias: Initial value of `b`.
+        saved_activations: None, or `"int8"`: for the backward pass, the stream and the
+            update are kept in 8 bits, and all else is computed again from them.
 
     Call arguments:
         stream: Tensor of shape `(..., dim)`.
@@ -38,12 +42,20 @@ class GRUGate(keras.layers.Layer):
         Tensor of the same shape.
 
     Raises:
-        ValueError: If the two shapes differ in their last axis.
+        ValueError: If the two shapes differ in their last axis, or `saved_activations`
+            is neither.
     """
 
-    def __init__(self, gate_bias: float = 2.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        gate_bias: float = 2.0,
+        saved_activations: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        check_saved_activations(saved_activations)
         self.gate_bias = gate_bias
+        self.saved_activations = saved_activations
         self.supports_masking = True
 
     def build(self, stream_shape: Any, update_shape: Any) -> None:
@@ -79,15 +91,22 @@ class GRUGate(keras.layers.Layer):
         return 6 * dim**2 + dim
 
     def call(self, stream: Any, update: Any) -> Any:
-        from_update = ops.split(ops.matmul(update, self.update_kernel), 3, axis=-1)
-        from_stream = ops.split(ops.matmul(stream, self.stream_kernel), 2, axis=-1)
-        r = ops.sigmoid(from_update[0] + from_stream[0])
-        z = ops.sigmoid(from_update[1] + from_stream[1] - self.bias)
-        h = ops.tanh(from_update[2] + ops.matmul(r * stream, self.candidate_kernel))
-        return (1.0 - z) * stream + z * h
+        return gru_gate(
+            stream,
+            update,
+            ops.convert_to_tensor(self.update_kernel),
+            ops.convert_to_tensor(self.stream_kernel),
+            ops.convert_to_tensor(self.candidate_kernel),
+            ops.convert_to_tensor(self.bias),
+            self.saved_activations,
+        )
 
     def compute_output_shape(self, stream_shape: Any, update_shape: Any) -> Any:
         return stream_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "gate_bias": self.gate_bias}
+        return {
+            **super().get_config(),
+            "gate_bias": self.gate_bias,
+            "saved_activations": self.saved_activations,
+        }

@@ -131,6 +131,7 @@ class GTrXLBlock(GatedBlock):
             episode,
             memory_length=self.memory_length,
             sliding_window=self.sliding_window,
+            saved_activations=self.saved_activations,
         )
 
 

@@ -75,6 +75,12 @@ class MemoryRNN(keras.layers.RNN):
             raise ValueError(
                 "A memory runs forwards through an episode. Received: go_backwards=True"
             )
+        if (saved := kwargs.pop("saved_activations", None)) is not None:
+            raise ValueError(
+                "A memory of Keras's own cells keeps activations as they are; that of "
+                "a cell of this library says so to the cell. Received: "
+                f"saved_activations={saved!r}"
+            )
         if isinstance(cell, list | tuple):
             cell = keras.layers.StackedRNNCells(cell, dtype=kwargs.get("dtype"))
         # With autocast, a half-precision policy would round a float32 state.
@@ -86,6 +92,11 @@ class MemoryRNN(keras.layers.RNN):
             stateful=stateful,
             **kwargs,
         )
+
+    @property
+    def saved_activations(self) -> str | None:
+        """How the cell keeps activations for the backward pass; None: as they are."""
+        return getattr(self.cell, "saved_activations", None)
 
     @property
     def state_dtype(self) -> str:

@@ -6,6 +6,7 @@ import keras
 
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
+from keras_agalite.layers.saved_activations import Dense
 from keras_agalite.layers.sequence_cell import SequenceCell
 from keras_agalite.layers.sequence_memory import SequenceMemory
 
@@ -35,13 +36,14 @@ class MemorylessCell(SequenceCell):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.dense = [
-            keras.layers.Dense(
+            Dense(
                 self.output_size,
                 "relu",
                 kernel_initializer=Orthogonal(RELU_GAIN),
                 bias_initializer=Zeros(),
                 name=f"dense_{i}",
                 dtype=self.dtype_policy,
+                saved_activations=self.saved_activations,
             )
             for i in range(self.cell_config["num_layers"])
         ]

@@ -23,7 +23,7 @@ class ResidualBlock(Block):
         hidden_dim: Width of the stream.
         intermediate_dim: Width of the feed-forward; None leaves it out.
         embed: Whether a dense layer brings the inputs to the width of the stream.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of `Block`.
 
     Call arguments and returns: as in `Block`.
     """

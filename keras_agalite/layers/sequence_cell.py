@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_agalite.layers.checks import check_bools, check_sizes
 from keras_agalite.ops.checks import check_batches
+from keras_agalite.ops.saved_activations import check_saved_activations
 
 
 class SequenceCell(keras.layers.Layer, abc.ABC):
@@ -21,7 +22,8 @@ class SequenceCell(keras.layers.Layer, abc.ABC):
 
     Args:
         *args: The first argument of the memory may be given by position.
-        **kwargs: The arguments of the memory, and those of `keras.layers.Layer`.
+        **kwargs: The arguments of the memory, `saved_activations`, and those of
+            `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor of shape `(batch, features)`.
@@ -45,11 +47,14 @@ class SequenceCell(keras.layers.Layer, abc.ABC):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         config, kwargs = self.bind(*args, **kwargs)
+        saved_activations = kwargs.pop("saved_activations", None)
         # The state keeps its own dtype; the parts cast their own inputs.
         kwargs["autocast"] = False
         super().__init__(**kwargs)
         self.check_config(config)
+        check_saved_activations(saved_activations)
         self.cell_config = config
+        self.saved_activations = saved_activations
 
     @classmethod
     def bind(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -117,4 +122,8 @@ class SequenceCell(keras.layers.Layer, abc.ABC):
         """Number of weights, in closed form; see `ConfiguredMemory.count_weights`."""
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.cell_config}
+        return {
+            **super().get_config(),
+            **self.cell_config,
+            "saved_activations": self.saved_activations,
+        }

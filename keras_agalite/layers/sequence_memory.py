@@ -4,8 +4,10 @@ import abc
 import inspect
 from typing import Any, ClassVar
 
+from keras_agalite.layers.block_cell import BlockCell
 from keras_agalite.layers.memory_rnn import MemoryRNN
 from keras_agalite.layers.sequence_cell import SequenceCell
+from keras_agalite.layers.sherl_merge import SHERLMerge
 
 
 class ConfiguredMemory(MemoryRNN, abc.ABC):
@@ -88,11 +90,20 @@ class SequenceMemory(ConfiguredMemory):
     The constructor of a subclass has all arguments in its signature, with their
     defaults, and hands them to this one by name. Its cell takes the same.
 
+    With `saved_activations="int8"` training takes less memory: the outputs are the
+    same, and what the backward pass reads of dense layers, layer normalisations, gates
+    and the attention of GTrXL and TrMRL is kept in 8 bits, so that gradients are about
+    as exact (docs/training.md). Presets do not hold it.
+
     Args:
+        saved_activations: None, or `"int8"`.
         **kwargs: Arguments of `cell_class`, and those of `MemoryRNN`.
 
     Attributes:
         cell_class: The class of the cell.
+
+    Raises:
+        ValueError: If an argument is not what it must be.
     """
 
     cell_class: ClassVar[type[SequenceCell]]
@@ -103,15 +114,24 @@ class SequenceMemory(ConfiguredMemory):
             _, *parameters = inspect.signature(cls.__init__).parameters.values()
             cls.cell_class.__signature__ = inspect.Signature(parameters)
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, saved_activations: str | None = None, **kwargs: Any) -> None:
         config, kwargs = self.cell_class.bind(**kwargs)
-        cell = self.cell_class(**config, name="cell", dtype=kwargs.get("dtype"))
+        cell = self.cell_class(
+            **config,
+            name="cell",
+            dtype=kwargs.get("dtype"),
+            saved_activations=saved_activations,
+        )
         super().__init__(cell, **kwargs)
 
     @property
     def cell_config(self) -> dict[str, Any]:  # type: ignore[override]
         config: dict[str, Any] = self.cell.cell_config
         return config
+
+    def get_config(self) -> dict[str, Any]:
+        saved = {"saved_activations": self.cell.saved_activations}
+        return {**super().get_config(), **saved}
 
     @classmethod
     def count_weights(cls, features: int, **config: Any) -> int:
@@ -130,3 +150,40 @@ class SequenceMemory(ConfiguredMemory):
         if mask is not None:
             outputs = self.repeat_masked_outputs(outputs, mask)
         return outputs[:, -1], outputs, state
+
+
+def block_cell_class(memory: type[MemoryRNN]) -> type[BlockCell]:
+    """The class of the cell of a memory that is made of blocks.
+
+    Raises:
+        ValueError: If it is made otherwise.
+    """
+    cell = getattr(memory, "cell_class", None)
+    if cell is None or not issubclass(cell, BlockCell):
+        raise ValueError(
+            "A merge needs a memory made of blocks, such as AGaLiTe or GTrXL. "
+            f"Received: {memory.__name__}"
+        )
+    return cell
+
+
+def add_merge(memory: MemoryRNN, units: int) -> None:
+    """Puts a `SHERLMerge` in front of the last block of a memory.
+
+    Raises:
+        ValueError: If the memory has no two blocks, or is built.
+    """
+    block_cell_class(type(memory))
+    memory.cell.add_merge(units)
+
+
+def count_merge(
+    memory: type[MemoryRNN], features: int, units: int, config: dict[str, Any]
+) -> int:
+    """Number of weights of a merge in a memory with these arguments.
+
+    Raises:
+        ValueError: If there can be none.
+    """
+    widths = block_cell_class(memory).merged_widths(features, **config)
+    return SHERLMerge.count_weights(widths, units)

@@ -202,7 +202,9 @@ class TrMRLBlock(Block):
             ops.reshape(x, (-1, x.shape[1], *heads))
             for x in (query, *ops.split(key_value, 2, axis=-1))
         )
-        read = segment_attention(query, key, value, 0.0, shown)
+        read = segment_attention(
+            query, key, value, 0.0, shown, saved_activations=self.saved_activations
+        )
         return ops.reshape(read, (-1, read.shape[1], self.hidden_dim))
 
 

@@ -12,6 +12,10 @@ from keras_agalite.models.encoders import Encoder as Encoder
 from keras_agalite.models.encoders import GridEncoder as GridEncoder
 from keras_agalite.models.encoders import MLPEncoder as MLPEncoder
 from keras_agalite.models.encoders import ResNetEncoder as ResNetEncoder
+from keras_agalite.models.memory_allocator import (
+    AdaptiveMemoryAllocator as AdaptiveMemoryAllocator,
+)
+from keras_agalite.models.memory_allocator import with_strategy as with_strategy
 from keras_agalite.models.offline import ELMUR as ELMUR
 from keras_agalite.models.offline import RATE as RATE
 from keras_agalite.models.offline import DecisionTransformer as DecisionTransformer

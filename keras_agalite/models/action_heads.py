@@ -19,6 +19,7 @@ from keras_agalite.layers.checks import check_sizes
 from keras_agalite.layers.initializers import Zeros
 from keras_agalite.models.dense import count_mlp, dense
 from keras_agalite.models.spaces import space_from_config, space_to_config
+from keras_agalite.ops.saved_activations import check_saved_activations
 
 # Far below any logit, and without the NaN that -inf gives in an entropy.
 IMPOSSIBLE = -1e9
@@ -34,6 +35,8 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         action_space: A gymnasium space.
         units: Width of the hidden layer; 0 leaves it out.
         activation: Activation of the hidden layer.
+        **kwargs: `saved_activations`, as of a `SequenceMemory`, and arguments of
+            `keras.layers.Layer`.
 
     Call arguments:
         features: Tensor of shape `(..., size)`.
@@ -63,7 +66,10 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         activation: str = "tanh",
         **kwargs: Any,
     ) -> None:
+        saved_activations = kwargs.pop("saved_activations", None)
         super().__init__(**kwargs)
+        check_saved_activations(saved_activations)
+        self.saved_activations = saved_activations
         if units != 0:
             check_sizes({"units": units})
         if isinstance(action_space, dict):
@@ -77,8 +83,11 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         # Actions begin nearly equally likely, which explores best: Andrychowicz et
         # al., "What Matters in On-Policy Reinforcement Learning?", ICLR 2021.
         dtype = self.dtype_policy
-        self.hidden = dense(units, activation, dtype) if units else None
-        self.output_layer = dense(num_outputs, None, dtype, gain=0.01)
+        saved = self.saved_activations
+        self.hidden: Any = None
+        if units:
+            self.hidden = dense(units, activation, dtype, saved_activations=saved)
+        self.output_layer = dense(num_outputs, None, dtype, 0.01, saved)
 
     @classmethod
     @abc.abstractmethod
@@ -192,6 +201,7 @@ class ActionHead(keras.layers.Layer, abc.ABC):
             "action_space": space_to_config(self.action_space),
             "units": self.units,
             "activation": self.activation,
+            "saved_activations": self.saved_activations,
         }
 
 

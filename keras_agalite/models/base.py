@@ -17,6 +17,7 @@ from keras_agalite.models.action_heads import ActionHead
 from keras_agalite.models.encoders import Encoder
 from keras_agalite.models.observations import to_array
 from keras_agalite.models.spaces import Keys, leaves, map_leaves, pick
+from keras_agalite.ops.checks import check_inputs
 
 
 class PolicyOutput(NamedTuple):
@@ -160,6 +161,11 @@ class Policy(keras.Model, abc.ABC):
         """Sizes of the state tensors, which may be nested."""
 
     @property
+    def max_length(self) -> int | None:
+        """Steps that a row of a call may have; None for any number."""
+        return None
+
+    @property
     def state_dtype(self) -> str:
         """The dtype of the state."""
         return "float32"
@@ -288,8 +294,13 @@ class Policy(keras.Model, abc.ABC):
             self._step = compile_step(self)
         return self._step(observation, state, {"start": start, **rows})
 
-    def _check_observations(self, observations: Any) -> tuple[Any, Any]:
-        """The batch size and the length of sequences that fit the space."""
+    def _check_observations(
+        self, observations: Any, state: Any = None, start: Any = None
+    ) -> tuple[Any, Any]:
+        """The batch size and the length of sequences that fit the space.
+
+        A state and starts, if they are given, fit the sequences.
+        """
         parts: list[Any] = []
         for path, space in leaves(self.observation_space):
             try:
@@ -316,6 +327,7 @@ class Policy(keras.Model, abc.ABC):
                     "`observations` must have one (batch, time) in all their parts. "
                     f"Received: parts of {first} and of {shape[:2]}"
                 )
+        check_inputs(state, start, None, observations=parts[0])
         batch, length, *_ = ops.shape(parts[0])
         if isinstance(length, int) and length == 0:
             raise ValueError(

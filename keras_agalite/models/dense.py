@@ -2,30 +2,43 @@
 
 from typing import Any
 
-import keras
-
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import RELU_GAIN, Orthogonal, Zeros
+from keras_agalite.layers.saved_activations import Dense
 
 
 def dense(
-    units: int, activation: str | None, dtype: Any, gain: float = RELU_GAIN
-) -> keras.layers.Dense:
+    units: int,
+    activation: str | None,
+    dtype: Any,
+    gain: float = RELU_GAIN,
+    saved_activations: str | None = None,
+) -> Dense:
     """A dense layer whose kernel begins orthogonal, with this gain."""
-    return keras.layers.Dense(
+    return Dense(
         units,
         activation,
         kernel_initializer=Orthogonal(gain),
         bias_initializer=Zeros(),
         dtype=dtype,
+        saved_activations=saved_activations,
     )
 
 
 def mlp(
-    units: int, activation: str, outputs: int, dtype: Any, gain: float = RELU_GAIN
-) -> tuple[keras.layers.Dense, keras.layers.Dense]:
+    units: int,
+    activation: str,
+    outputs: int,
+    dtype: Any,
+    gain: float = RELU_GAIN,
+    saved_activations: str | None = None,
+) -> tuple[Dense, Dense]:
     """A hidden layer and a linear output layer, which begins with the gain."""
-    return dense(units, activation, dtype), dense(outputs, None, dtype, gain)
+    saved = saved_activations
+    return (
+        dense(units, activation, dtype, saved_activations=saved),
+        dense(outputs, None, dtype, gain, saved),
+    )
 
 
 def count_mlp(features: int, units: int, outputs: int) -> int:

@@ -33,6 +33,7 @@ from keras_agalite.models.spaces import (
 )
 from keras_agalite.ops._backend import convolution
 from keras_agalite.ops.precision import number_like
+from keras_agalite.ops.saved_activations import check_saved_activations
 
 # Of `ConvEncoder`: filters, size and strides.
 _CONVOLUTIONS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -56,6 +57,8 @@ class Encoder(keras.layers.Layer, abc.ABC):
     Args:
         observation_space: A gymnasium space: Box, Discrete, MultiBinary,
             MultiDiscrete, or a Dict or Tuple of them.
+        **kwargs: `saved_activations`, of the dense layers, as of a `SequenceMemory`,
+            and arguments of `keras.layers.Layer`.
 
     Call arguments:
         observation: Tensor of shape `(n, *space.shape)`, or a dict or tuple of
@@ -78,8 +81,11 @@ class Encoder(keras.layers.Layer, abc.ABC):
     def __init__(
         self, observation_space: gymnasium.Space[Any] | dict[str, Any], **kwargs: Any
     ) -> None:
+        saved_activations = kwargs.pop("saved_activations", None)
         kwargs["autocast"] = False  # integers and images are cast below
         super().__init__(**kwargs)
+        check_saved_activations(saved_activations)
+        self.saved_activations = saved_activations
         if isinstance(observation_space, dict):
             observation_space = space_from_config(observation_space)
         self.observation_space = observation_space
@@ -127,8 +133,11 @@ class Encoder(keras.layers.Layer, abc.ABC):
         return ops.concatenate([features, ops.reshape(place, (-1, 1))], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        space = space_to_config(self.observation_space)
-        return {**super().get_config(), "observation_space": space}
+        return {
+            **super().get_config(),
+            "observation_space": space_to_config(self.observation_space),
+            "saved_activations": self.saved_activations,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -173,7 +182,15 @@ class MLPEncoder(Encoder):
         super().__init__(observation_space, **kwargs)
         self.units = check_widths("units", units)
         self.activation = activation
-        self.layers = [dense(n, activation, self.dtype_policy) for n in self.units]
+        self.layers = [
+            dense(
+                n,
+                activation,
+                self.dtype_policy,
+                saved_activations=self.saved_activations,
+            )
+            for n in self.units
+        ]
         self.input_size = _size(self.observation_space)
         self.output_size = self.count_features(
             self.observation_space, self.units, activation
@@ -265,7 +282,12 @@ class ImageEncoder(Encoder, abc.ABC):
         _, trunk = self._count_trunk(self.observation_space, **trunk_config or {})
         self.flat_size = math.prod(trunk)
         self.output_size = self.count_features(self.observation_space, units)
-        self.output_layer = dense(units, "relu", self.dtype_policy)
+        self.output_layer = dense(
+            units,
+            "relu",
+            self.dtype_policy,
+            saved_activations=self.saved_activations,
+        )
 
     @classmethod
     def _image(cls, observation_space: Any) -> tuple[Keys, Any]:

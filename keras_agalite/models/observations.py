@@ -43,7 +43,7 @@ def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.nda
     if not np.can_cast(received.dtype, dtype):  # else every number is kept
         overflow = np.isinf(x) & np.isfinite(received)
         left = left | (overflow if dtype.kind == "f" else x != received)
-    low, high = _categories(space)
+    low, high = categories(space)
     if low is not None:
         left = left | (x < low) | (x > high)
     if np.any(left):
@@ -57,7 +57,7 @@ def to_array(space: gymnasium.Space[Any], observation: Any, name: str) -> np.nda
     return x
 
 
-def _categories(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
+def categories(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
     """The first and the last category, None where numbers are no categories."""
     match space:
         case spaces.Discrete():

@@ -10,6 +10,7 @@ from keras import ops
 from keras_agalite.action_masks import ACTION_MASK, mask_sizes
 from keras_agalite.layers import MemoryRNN
 from keras_agalite.layers.checks import check_sizes
+from keras_agalite.layers.sequence_memory import add_merge
 from keras_agalite.models.action_heads import ActionHead, head_class, mask_logits
 from keras_agalite.models.base import Policy, PolicyOutput, check_encoder, encode
 from keras_agalite.models.dense import mlp
@@ -35,7 +36,8 @@ class MemoryPolicy(Policy):
     Args:
         encoder: An `Encoder`, which knows the observation space.
         memory: A `MemoryRNN` such as `AGaLiTe`. The policy uses this layer, no copy:
-            from then on the layer returns sequences and states.
+            from then on the layer returns sequences and states. The heads have its
+            dtype and its `saved_activations`.
         action_space: Gymnasium space: Discrete, MultiDiscrete, MultiBinary or a Box of
             floats.
         head_units: Width of the hidden layer of the actor and of the critic.
@@ -47,6 +49,8 @@ class MemoryPolicy(Policy):
             brought to mean 0 and deviation 1. Both are weights of the policy, which
             acting and gradients leave as they are: `policy.normalizer.update(...)`
             counts observations in.
+        merge_units: Width of SHERL's merge (`layers.sherl_merge`) in front of the
+            memory's last block, with which a policy is fine-tuned; 0: none.
 
     Attributes:
         presets: Names of the released policies, for `from_preset`.
@@ -86,6 +90,7 @@ class MemoryPolicy(Policy):
         head_activation: str = "tanh",
         actor: ActionHead | None = None,
         normalize_observations: bool = False,
+        merge_units: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -106,14 +111,24 @@ class MemoryPolicy(Policy):
             )
         check_sizes({"head_units": head_units})
         memory.return_sequences = memory.return_state = True
+        if merge_units:
+            check_sizes({"merge_units": merge_units})
+            add_merge(memory, merge_units)
         self.encoder = encoder
         self.memory = memory
         self.head_units = head_units
         self.head_activation = head_activation
         dtype = memory.dtype_policy
+        self.merge_units = merge_units
         self.has_own_actor = actor is not None
+        saved = memory.saved_activations
         self.actor = actor or head_class(action_space)(
-            action_space, head_units, head_activation, dtype=dtype, name="actor"
+            action_space,
+            head_units,
+            head_activation,
+            dtype=dtype,
+            saved_activations=saved,
+            name="actor",
         )
         self.mask_sizes = mask_sizes(encoder.observation_space, action_space)
         if self.mask_sizes and sum(self.mask_sizes) != self.actor.num_action_params:
@@ -123,7 +138,7 @@ class MemoryPolicy(Policy):
                 f"{self.actor!r} with {self.actor.num_action_params} parameters"
             )
         self.critic_hidden, self.critic_output = mlp(
-            head_units, head_activation, 1, dtype
+            head_units, head_activation, 1, dtype, saved_activations=saved
         )
         self.normalizer: ObservationNormalizer | None = None
         if normalize_observations:
@@ -232,11 +247,14 @@ class MemoryPolicy(Policy):
             "head_activation": self.head_activation,
             "actor": actor and keras.saving.serialize_keras_object(actor),
             "normalize_observations": self.normalizer is not None,
+            "merge_units": self.merge_units,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         config = copy.deepcopy(config)  # keras.layers.RNN empties what it reads
+        if config.get("merge_units"):  # the policy adds it before it builds the memory
+            config["memory"].pop("build_config", None)
         for part in {"encoder", "memory", "actor"} & set(config):
             config[part] = keras.saving.deserialize_keras_object(
                 config[part], custom_objects=custom_objects

@@ -112,6 +112,36 @@ def own_form(name: str) -> Callable[..., Any] | None:
     return getattr(_implementation, name, None)
 
 
+def custom_gradient(
+    forward: Callable[..., Any],
+    keep: Callable[[Any, Any], list[Any]],
+    backward: Callable[[Any, Any], list[Any]],
+    *inputs: Any,
+) -> Any:
+    """`forward(*inputs)`, with a backward pass that is given.
+
+    The functions read no tensors but their arguments.
+
+    Args:
+        forward: Function of tensors; returns one tensor.
+        keep: Function of the list of inputs and the output: all tensors that the
+            backward pass reads.
+        backward: Function of what `keep` returned and the gradient of the output: the
+            gradient of each input.
+        *inputs: Tensors of floats.
+    """
+    inputs = tuple(keras.ops.convert_to_tensor(x) for x in inputs)
+    dtypes = [x.dtype for x in inputs]
+
+    def gradients(kept: Any, d_output: Any) -> list[Any]:
+        found = backward(kept, d_output)
+        return [
+            keras.ops.cast(d, dtype) for d, dtype in zip(found, dtypes, strict=True)
+        ]
+
+    return _implementation.custom_gradient(forward, keep, gradients, *inputs)
+
+
 def rows_or_zeros(kept: Any, x: Any) -> Any:
     """The rows of x that are kept, zeros instead of the others.
 
@@ -123,6 +153,21 @@ def rows_or_zeros(kept: Any, x: Any) -> Any:
         return _implementation.rows_or_zeros(kept, x)
     kept = keras.ops.reshape(kept, (-1, *[1] * (len(x.shape) - 1)))
     return keras.ops.where(kept, x, 0.0)
+
+
+def row_bounds(x: Any) -> tuple[Any, Any]:
+    """The least and the greatest number of each row.
+
+    Args:
+        x: Tensor of shape `(..., n)`, n at least 1.
+
+    Returns:
+        Two tensors of shape `(..., 1)`.
+    """
+    if hasattr(_implementation, "row_bounds"):
+        return _implementation.row_bounds(x)
+    amin, amax = keras.ops.amin, keras.ops.amax
+    return amin(x, axis=-1, keepdims=True), amax(x, axis=-1, keepdims=True)
 
 
 def convolution(x: Any, kernel: Any, stride: int) -> Any:

@@ -177,6 +177,19 @@ def _states_backward(product: Any, kept: Any, gradients: Any) -> Any:
 _states.defvjp(_states_forward, _states_backward)
 
 
+def custom_gradient(forward: Any, keep: Any, backward: Any, *inputs: Any) -> Any:
+    """See `keras_agalite.ops._backend.custom_gradient`."""
+
+    def run_and_keep(*inputs: Any) -> tuple[Any, Any]:
+        output = forward(*inputs)
+        return output, keep(inputs, output)
+
+    # A lambda, since a custom_vjp would pass the defaults of `forward` on.
+    run = jax.custom_vjp(lambda *inputs: forward(*inputs))
+    run.defvjp(run_and_keep, lambda kept, d_output: tuple(backward(kept, d_output)))
+    return run(*inputs)
+
+
 def _plain(x: Any, kernel: Any, stride: int) -> Any:
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")

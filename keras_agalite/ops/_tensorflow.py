@@ -149,3 +149,21 @@ def _scan_chunks(step: Any, carry: Any, xs: Any) -> tuple[Any, list[Any]]:
     for f, c in zip(final, carry, strict=True):
         f.set_shape(c.shape)
     return ys, final
+
+
+def custom_gradient(forward: Any, keep: Any, backward: Any, *inputs: Any) -> Any:
+    """See `keras_agalite.ops._backend.custom_gradient`."""
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def run(*inputs: Any) -> Any:
+        output = forward(*inputs)
+        kept = keep(inputs, output)
+        return output, lambda d_output: backward(kept, d_output)
+
+    # A variable would have to be one of the function's own.
+    return run(*map(tf.convert_to_tensor, inputs))
+
+
+def row_bounds(x: Any) -> tuple[Any, Any]:
+    """See `keras_agalite.ops._backend.row_bounds`; Keras's refuse an empty batch."""
+    return tf.reduce_min(x, -1, keepdims=True), tf.reduce_max(x, -1, keepdims=True)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from keras_agalite.ops._torch_attention import (
@@ -42,3 +43,25 @@ def rows_or_zeros(kept: Any, x: Any) -> Any:
     """See `keras_agalite.ops._backend.rows_or_zeros`; Keras's own `where` takes
     three times as long, and there are two at each step."""
     return torch.where(kept.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0)
+
+
+def custom_gradient(forward: Any, keep: Any, backward: Any, *inputs: Any) -> Any:
+    """See `keras_agalite.ops._backend.custom_gradient`."""
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    return _CustomGradient.apply(forward, keep, backward, *inputs)
+
+
+class _CustomGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, forward: Any, keep: Any, backward: Any, *inputs: Any) -> Any:
+        output = forward(*inputs)
+        ctx.gradients = backward
+        ctx.save_for_backward(*keep(inputs, output))
+        return output
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, d_output: Any) -> Any:
+        gradients = ctx.gradients(ctx.saved_tensors, d_output)
+        return None, None, None, *gradients

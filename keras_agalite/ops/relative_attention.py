@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_agalite.ops.checks import check_batches
 from keras_agalite.ops.precision import at_least_float32
+from keras_agalite.ops.saved_activations import attention_products
 from keras_agalite.ops.sinusoids import sinusoids
 
 # As good as minus infinity, and a gradient through it is zero instead of NaN.
@@ -44,6 +45,7 @@ def relative_attention(
     *,
     memory_length: int,
     sliding_window: bool = True,
+    saved_activations: str | None = None,
 ) -> Any:
     """Attends from every token to itself, to earlier tokens and to the memory.
 
@@ -71,6 +73,8 @@ def relative_attention(
         memory_length: Number of items in the memory.
         sliding_window: Whether what a token sees is limited to `memory_length`
             items before it.
+        saved_activations: With "int8", the backward pass reads queries, keys, values
+            and the softmax in 8 bits.
 
     Returns:
         Tensor of shape `(batch, time, heads, head_dim)`; the softmax is computed in
@@ -99,8 +103,9 @@ def relative_attention(
     query_by_head, key_by_head, value_by_head = (
         ops.transpose(x, (0, 2, 1, 3)) for x in (query + content_bias, key, value)
     )
-    scores = ops.matmul(query_by_head, ops.swapaxes(key_by_head, -1, -2))
-    by_distance = ops.einsum("bqhd,whd->bhqw", query + position_bias, position)
+    products = attention_products(saved_activations)
+    scores = products.query_key(query_by_head, key_by_head)
+    by_distance = products.query_distance(query + position_bias, position)
     by_key = skew(by_distance)[..., -ops.shape(key)[1] :]
     dtype = at_least_float32(query.dtype)
     scores = ops.cast(scores + by_key, dtype) / math.sqrt(query.shape[-1])
@@ -114,8 +119,8 @@ def relative_attention(
     if sliding_window:
         seen = ops.logical_and(seen, distance <= memory_length)
     visible = ops.logical_and(seen, number[:, :, None] == episode[:, None, :])
-    weights = ops.softmax(ops.where(visible[:, None], scores, HIDDEN), axis=-1)
-    y = ops.matmul(ops.cast(weights, value.dtype), value_by_head)
+    scores = ops.where(visible[:, None], scores, HIDDEN)
+    y = products.softmax_value(scores, value_by_head)
     y = ops.transpose(y, (0, 2, 1, 3))
     if in_chunks:
         padded = -(-time // memory_length) * memory_length

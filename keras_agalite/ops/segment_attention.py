@@ -14,6 +14,7 @@ from keras import ops
 from keras_agalite.ops.checks import check_batches
 from keras_agalite.ops.precision import at_least_float32
 from keras_agalite.ops.relative_attention import HIDDEN, skew
+from keras_agalite.ops.saved_activations import attention_products
 
 
 def distance_scores(query: Any, position: Any, length: Any) -> Any:
@@ -41,6 +42,7 @@ def segment_attention(
     by_distance: Any,
     visible: Any,
     drop: Callable[[Any], Any] | None = None,
+    saved_activations: str | None = None,
 ) -> Any:
     """Attends from tokens to keys that the caller lets them see.
 
@@ -57,6 +59,8 @@ def segment_attention(
         visible: Boolean tensor of shape `(batch or 1, tokens, length)`; each token
             sees at least one key.
         drop: Dropout of the weights.
+        saved_activations: With "int8", the backward pass reads queries, keys and
+            values in 8 bits, and the softmax where nothing is dropped.
 
     Returns:
         Tensor of shape `(batch, tokens, heads, head_dim)`; the softmax is computed in
@@ -69,11 +73,14 @@ def segment_attention(
     query_by_head, key_by_head, value_by_head = (
         ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value)
     )
-    scores = ops.matmul(query_by_head, ops.swapaxes(key_by_head, -1, -2)) + by_distance
+    products = attention_products(saved_activations)
+    scores = products.query_key(query_by_head, key_by_head) + by_distance
     scores = ops.cast(scores, at_least_float32(query.dtype))
     scores = scores / math.sqrt(query.shape[-1])
-    weights = ops.softmax(ops.where(visible[:, None], scores, HIDDEN), axis=-1)
-    if drop is not None:
-        weights = drop(weights)
-    y = ops.matmul(ops.cast(weights, value.dtype), value_by_head)
+    scores = ops.where(visible[:, None], scores, HIDDEN)
+    if drop is None:
+        y = products.softmax_value(scores, value_by_head)
+    else:
+        weights = drop(ops.softmax(scores, axis=-1))
+        y = ops.matmul(ops.cast(weights, value.dtype), value_by_head)
     return ops.transpose(y, (0, 2, 1, 3))

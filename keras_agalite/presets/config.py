@@ -54,11 +54,14 @@ class Part(NamedTuple):
         cls: The class.
         dtype: Name of its dtype policy.
         arguments: All arguments of its constructor, spaces as gymnasium's objects.
+        saved_activations: How it keeps activations when it is trained. Files do not
+            hold it: it is a matter of training, and changes nothing that is saved.
     """
 
     cls: type[Any]
     dtype: str
     arguments: dict[str, Any]
+    saved_activations: str | None = None
 
     @classmethod
     def of(cls, layer: Any, classes: Iterable[type[Any]], what: str) -> "Part":
@@ -111,6 +114,12 @@ class Part(NamedTuple):
             form.check(key, arguments[key])
         return cls(table[name], config["dtype"], _with_spaces(arguments))
 
+    def trained_as(self, layer: Any) -> "Part":
+        """The same, keeping activations as this layer does."""
+        return self._replace(
+            saved_activations=getattr(layer, "saved_activations", None)
+        )
+
     def to_config(self) -> dict[str, Any]:
         """The description in JSON's types."""
         arguments = {
@@ -125,6 +134,8 @@ class Part(NamedTuple):
 
     def make(self, dtype: str | None = None, **kwargs: Any) -> Any:
         """The layer, in its own dtype or in this one."""
+        if self.saved_activations is not None:
+            kwargs["saved_activations"] = self.saved_activations
         return self.cls(**self.arguments, dtype=dtype or self.dtype, **kwargs)
 
     def count_weights(self, *features: int) -> int:

@@ -15,6 +15,7 @@ from keras_agalite._version import __version__
 from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.layers.initializers import MAX_NUMBERS, without_draws
 from keras_agalite.layers.memory_rnn import MemoryRNN
+from keras_agalite.layers.sequence_memory import count_merge
 from keras_agalite.models.action_heads import ActionHead, head_class
 from keras_agalite.models.catalog import ACTION_HEADS, ENCODERS
 from keras_agalite.models.dense import count_mlp
@@ -38,6 +39,7 @@ CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 OPTIONAL = ("README.md", "recipe.toml", "evaluation.json")
 MAX_STATE = 2**24
 NORMALIZE = "normalize_observations"
+MERGE = "merge_units"
 
 Policy = TypeVar("Policy", bound=MemoryPolicy)
 
@@ -55,6 +57,7 @@ class Preset:
         actor: Its action head, if that is not the one that `MemoryPolicy` makes.
         weights: File with its weights, if there is one.
         normalize_observations: Whether the policy normalises what it sees.
+        merge_units: Width of the merge in front of the memory's last block; 0: none.
     """
 
     encoder: Part
@@ -65,6 +68,7 @@ class Preset:
     actor: Part | None = None
     weights: Path | None = None
     normalize_observations: bool = False
+    merge_units: int = 0
 
     @classmethod
     def find(cls, preset: str | Path) -> "Preset":
@@ -107,6 +111,8 @@ class Preset:
             actor = Part.from_config(config["actor"], ACTION_HEADS, "action head")
         normalizes = config.get(NORMALIZE, False)
         FLAG.check(NORMALIZE, normalizes)
+        merge_units = config.get(MERGE, 0)
+        SIZE.check(MERGE, merge_units)
         preset = cls(
             encoder,
             memory,
@@ -116,6 +122,7 @@ class Preset:
             actor,
             weights,
             normalizes,
+            merge_units,
         )
         check_buildable(preset)
         return preset
@@ -136,6 +143,7 @@ class Preset:
             policy.head_activation,
             policy.actor if policy.has_own_actor else None,
             policy.normalizer is not None,
+            policy.merge_units,
         )
 
     @classmethod
@@ -148,12 +156,13 @@ class Preset:
         head_activation: str,
         actor: ActionHead | None = None,
         normalize_observations: bool = False,
+        merge_units: int = 0,
     ) -> "Preset":
         """The preset of a policy of these parts, which need not be built.
 
         Args:
             encoder, memory, action_space, head_units, head_activation, actor,
-                normalize_observations: As `MemoryPolicy` takes them.
+                normalize_observations, merge_units: As `MemoryPolicy` takes them.
 
         Raises:
             ValueError: As `of`, or if a value is one that no preset holds.
@@ -167,8 +176,15 @@ class Preset:
             head_activation,
             actor and Part.of(actor, ACTION_HEADS, "action head"),
             normalize_observations=normalize_observations,
+            merge_units=merge_units,
         )
-        return cls.from_config(as_read(preset.to_config()))
+        read = cls.from_config(as_read(preset.to_config()))
+        return dataclasses.replace(
+            read,
+            encoder=read.encoder.trained_as(encoder),
+            memory=read.memory.trained_as(memory),
+            actor=read.actor and read.actor.trained_as(actor),
+        )
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -191,6 +207,11 @@ class Preset:
         )
         if self.normalize_observations:
             number += ObservationNormalizer.count_weights(self.observation_space)
+        if self.merge_units:
+            memory = self.memory
+            number += count_merge(
+                memory.cls, features, self.merge_units, memory.arguments
+            )
         return number
 
     def to_config(self) -> dict[str, Any]:
@@ -209,6 +230,8 @@ class Preset:
             config["actor"] = self.actor.to_config()
         if self.normalize_observations:
             config[NORMALIZE] = True
+        if self.merge_units:
+            config[MERGE] = self.merge_units
         return config
 
     def policy(
@@ -243,6 +266,7 @@ class Preset:
             head_activation=self.head_activation,
             actor=None if self.actor is None else self.actor.make(dtype, name="actor"),
             normalize_observations=self.normalize_observations,
+            merge_units=self.merge_units,
         )
 
 

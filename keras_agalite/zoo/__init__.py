@@ -20,6 +20,7 @@ from keras_agalite.zoo.policies import (
     searing_spotlights_policy as searing_spotlights_policy,
 )
 from keras_agalite.zoo.policies import tmaze_policy as tmaze_policy
+from keras_agalite.zoo.policies import trials_policy as trials_policy
 from keras_agalite.zoo.policies import (
     vizdoom_two_colors_policy as vizdoom_two_colors_policy,
 )

@@ -367,6 +367,40 @@ def mujoco_positions_policy(
     return _policy(specs.mujoco_positions(name), memory, weights)
 
 
+def trials_policy(
+    family: str = "hidden_goal", memory: str = "agalite", weights: Weights = "auto"
+) -> MemoryPolicy:
+    """A policy for trials: several episodes of one task, which it has to find out.
+
+    Give it `start` once a trial.
+
+    Args:
+        family: The tasks: `"point_direction"`, `"point_speed"` or `"hidden_goal"`.
+        memory: Short name of the memory, such as `"agalite"`, `"gtrxl"` or `"gru"`;
+            `keras_agalite.layers.MEMORIES` lists all. Policies of one environment
+            have about the same number of weights.
+        weights: `"auto"` loads released weights if there are any; else the weights are
+            fresh, and a warning says so. `"pretrained"` insists on released weights.
+            None gives fresh weights. Anything else is the folder or the address of a
+            preset, or a `.weights.h5` file.
+
+    Returns:
+        A `MemoryPolicy`.
+
+    Raises:
+        ValueError: If an argument has none of these values, if no weights are released
+            for `"pretrained"`, or if the weights do not fit.
+
+    Example:
+
+    >>> policy = trials_policy("hidden_goal", memory="trmrl", weights=None)
+    >>> policy.action_space
+    Discrete(5)
+    """
+    _check("family", family, specs.FAMILIES)
+    return _policy(specs.trials(family), memory, weights)
+
+
 def offline_policy(
     name: str = "passive_tmaze_28_rate", load_weights: bool = True
 ) -> Policy:

@@ -24,7 +24,7 @@ from keras_agalite.layers.checks import MAX_SIZE
 from keras_agalite.models.catalog import encoder_class
 from keras_agalite.presets import Preset
 from keras_agalite.presets.config import Part
-from keras_agalite.previous import previous_space
+from keras_agalite.previous import previous_space, trial_space
 
 MAZE_SIZES = tuple(MEMORY_MAZE_STEPS)
 VARIANTS = ("grid", "continuous")
@@ -403,6 +403,36 @@ def mujoco_positions(name: str) -> PolicySpec:
     )
 
 
+# What an episode shows, and the actions.
+_PLANE = (
+    spaces.Box(-np.inf, np.inf, (2,), np.float32),
+    spaces.Box(-1.0, 1.0, (2,), np.float32),
+)
+_TASKS: dict[str, tuple[Any, Any]] = {
+    "point_direction": _PLANE,
+    "point_speed": _PLANE,
+    "hidden_goal": (spaces.Box(0.0, 1.0, (10,), np.float32), spaces.Discrete(5)),
+}
+FAMILIES = tuple(_TASKS)
+
+
+def trials(family: str) -> PolicySpec:
+    """Trials of several episodes of one task, with a quarter of the paper's widths."""
+    observation, action = _TASKS[family]
+    return PolicySpec(
+        name=f"{family}_trials",
+        environment=f"{family}_trials",
+        observation_space=trial_space(observation, action),
+        action_space=action,
+        head_units=64,
+        num_layers=2,
+        num_heads=2,
+        head_dim=16,
+        hidden_dim=32,
+        **_VECTOR,
+    )
+
+
 @functools.cache
 def known_specs() -> dict[str, PolicySpec]:
     """Every policy of the zoo by name; of those with a length, one each."""
@@ -417,6 +447,7 @@ def known_specs() -> dict[str, PolicySpec]:
         *map(craftax, CRAFTAX),
         *map(minigrid_memory, MINIGRID_SIZES),
         *map(mujoco_positions, ROBOTS),
+        *map(trials, FAMILIES),
         *map(popgym, TASKS),
     )
     return {spec.name: spec for spec in specs}

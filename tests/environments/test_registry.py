@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from keras_agalite import environments
 from keras_agalite.environments import _maze, functional_vector
+from keras_agalite.previous import trial_space
 
 pytestmark = pytest.mark.once
 
@@ -26,6 +27,14 @@ CUE, CLASSIC, CRAFTAX, SUITS = (
 )
 # Observations are -1, 0, 1 and the time that is left.
 CHAIN = spaces.Box(-1.0, 1.0, (3,), np.float32)
+PUSH = spaces.Box(-1.0, 1.0, (2,), np.float32)
+PLANE, GRID = (
+    trial_space(space, action)
+    for space, action in (
+        (spaces.Box(-np.inf, np.inf, (2,), np.float32), PUSH),
+        (spaces.Box(0.0, 1.0, (10,), np.float32), spaces.Discrete(5)),
+    )
+)
 # Name -> id, time limit and spaces, all as released: none may change unseen.
 ENVIRONMENTS = {
     "tmaze": ("TMaze-v0", 1000, CUE, DISCRETE[4]),
@@ -65,6 +74,9 @@ ENVIRONMENTS = {
     "repeat_previous_easy": ("RepeatPrevious-Easy-v0", 52, SUITS, DISCRETE[4]),
     "repeat_previous_medium": ("RepeatPrevious-Medium-v0", 104, SUITS, DISCRETE[4]),
     "repeat_previous_hard": ("RepeatPrevious-Hard-v0", 156, SUITS, DISCRETE[4]),
+    "point_direction_trials": ("PointDirectionTrials-v0", None, PLANE, PUSH),
+    "point_speed_trials": ("PointSpeedTrials-v0", None, PLANE, PUSH),
+    "hidden_goal_trials": ("HiddenGoalTrials-v0", None, GRID, DISCRETE[5]),
     "fast_memory_maze_9x9": ("FastMemoryMaze-9x9-v0", 1000, IMAGE_64, DISCRETE[6]),
     "fast_memory_maze_11x11": ("FastMemoryMaze-11x11-v0", 2000, IMAGE_64, DISCRETE[6]),
     "fast_memory_maze_13x13": ("FastMemoryMaze-13x13-v0", 3000, IMAGE_64, DISCRETE[6]),

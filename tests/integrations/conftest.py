@@ -4,7 +4,14 @@ import importlib.util
 
 import keras
 
-training = ("environment", "every_space", "networks", "ppo_agent", "tools")
+training = (
+    "environment",
+    "every_space",
+    "networks",
+    "ppo_agent",
+    "replicas",
+    "tools",
+)
 if importlib.util.find_spec("tf_agents") is None:
     collect_ignore = [f"test_{name}.py" for name in (*training, "py_policy")]
 elif keras.backend.backend() != "tensorflow":

@@ -7,13 +7,24 @@ of torch, inputs, outputs, memories and gradients of sum(outputs * cotangent).
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_agalite.layers import TrMRL
+from keras_agalite.layers.sherl_merge import SHERLMerge
 from keras_agalite.ops.cached_memory import share_heads, update_cache
+from keras_agalite.ops.eight_bits import encode
+from keras_agalite.ops.layer_merge import layer_redundancy, layer_weights
 from keras_agalite.ops.place_memory import STRATEGIES, allocate, hierarchical_read
+from keras_agalite.ops.saved_activations import (
+    gelu_slope,
+    normalization_gradients,
+    pair_gradients,
+    product_gradients,
+    softmax_gradient,
+)
 from keras_agalite.ops.slot_attention import (
     attend_to_slots,
     slot_queries,
@@ -357,3 +368,146 @@ def test_hierarchical_read():
         return [x]
 
     reference.check(function, ["features", "query"], ["outputs"])
+
+
+class MesaStep:
+    """One training step of a layer in `mesa_layers`.
+
+    The authors' ranges are those of three groups of channels (of heads, where there are
+    four axes), and moving averages from the second step on.
+    """
+
+    def __init__(self, layer, step):
+        reference = Reference("mesa_layers")
+        self.arrays = reference.group(f"{layer}/step_{step}")
+        self.weights = reference.group(f"{layer}/params")
+        self.groups = reference.config["groups"]
+        self.epsilon = reference.config["layer_norm_epsilon"]
+
+    def __getitem__(self, name):
+        return self.arrays[name]
+
+    def rows(self, x):
+        """`(groups, numbers of a group)`, as the codes are."""
+        if x.ndim == 4:
+            return np.swapaxes(x, 0, 1).reshape(self.groups, -1)
+        x = x.reshape(-1, self.groups, x.shape[-1] // self.groups)
+        return np.swapaxes(x, 0, 1).reshape(self.groups, -1)
+
+    def encoded(self, number, x):
+        """The authors' codes of x, as `encode` gives them."""
+        places = np.argsort(self.rows(np.arange(x.size).reshape(x.shape)), axis=None)
+        step, low = (
+            np.repeat(y[:, None], self[f"codes_{number}"].shape[1], axis=1)
+            for y in (self[f"range_{number}"] / 255, self[f"minimum_{number}"])
+        )
+        return [
+            y.ravel()[places].reshape(x.shape)
+            for y in (self[f"codes_{number}"], step, low)
+        ]
+
+
+# What is kept of a layer: number in the file, name of the array.
+MESA_KEPT = {
+    "linear": {0: "input_0"},
+    "layer_norm": {0: "input_0"},
+    "gelu": {0: "input_0"},
+    "softmax": {1: "output"},
+    "matmul": {0: "input_0", 1: "input_1"},
+}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("layer", MESA_KEPT)
+def test_codes_of_mesa(layer):
+    """The first step alone: its moving range is that of the present tensor."""
+    step = MesaStep(layer, 0)
+    for number, name in MESA_KEPT[layer].items():
+        codes, size, low = to_numpy(encode(step.rows(step[name])))
+
+        np.testing.assert_array_equal(codes, step[f"codes_{number}"])
+        np.testing.assert_allclose(255 * size[:, 0], step[f"range_{number}"], 1e-6)
+        np.testing.assert_array_equal(low[:, 0], step[f"minimum_{number}"])
+        stored = codes * size + low
+        np.testing.assert_allclose(stored, step[f"stored_{number}"], atol=1e-6)
+
+
+@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("layer", MESA_KEPT)
+def test_gradients_of_mesa(layer, index):
+    """What the backward passes make of the authors' codes, whatever their range."""
+    step = MesaStep(layer, index)
+    tensor, weights = ops.convert_to_tensor, step.weights
+    d_y = tensor(step["cotangent"])
+    encoded = [
+        step.encoded(number, step[name]) for number, name in MESA_KEPT[layer].items()
+    ]
+    [(codes, size, low), *second] = encoded
+    decoded = tensor(codes * size + low)
+    expected = [step["grad_input_0"]]
+    if weights:
+        expected += [step[f"grad_params/{name}"] for name in ("weight", "bias")]
+    if layer == "linear":
+        kept = map(tensor, (codes, size, low, weights["weight"].T))
+        d_input, d_kernel = product_gradients(list(kept), d_y)
+        received = [d_input, ops.transpose(d_kernel), ops.sum(d_y, axis=(0, 1))]
+    elif layer == "layer_norm":
+        x = step["input_0"]
+        rate = 1 / np.sqrt(x.var(-1, keepdims=True) + step.epsilon)
+        low = (low - x.mean(-1, keepdims=True)) * rate
+        kept = map(tensor, (codes, size * rate, low, rate, weights["weight"]))
+        received = normalization_gradients(list(kept), d_y)
+    elif layer == "gelu":
+        received = [d_y * gelu_slope(decoded)]
+    elif layer == "softmax":
+        received = [softmax_gradient(decoded, d_y)]
+    else:
+        swapped = [np.swapaxes(y, -1, -2) for y in second[0]]
+        kept = map(tensor, (codes, size, low, *swapped))
+        d_first, d_second = pair_gradients(list(kept), d_y)
+        received = [d_first, ops.swapaxes(d_second, -1, -2)]
+        expected.append(step["grad_input_1"])
+
+    for grad, wanted in zip(received, expected, strict=True):
+        assert_close(to_numpy(grad), wanted, layer)
+
+
+def test_sherl_merge():
+    reference = Reference("sherl_merge")
+    reference.arrays["grad_features"] = reference["grad_inputs"]
+    config = reference.config
+    layer = SHERLMerge(config["hidden"])
+    layer.build([(None, None, config["d_model"])] * config["layers"])
+    layer.output_norm.epsilon = config["layer_norm_epsilon_out"]
+    parts = {
+        **{f"hor_block.{i}.fc.0": x for i, x in enumerate(layer.projections)},
+        **{f"hor_block.{i}.fc.1": x for i, x in enumerate(layer.norms)},
+        "guide_block.fc_attn": layer.agreement,
+        "fc_out.1": layer.output_dense,
+        "fc_out.2": layer.output_norm,
+    }
+
+    def function(features, weights):
+        # Their gate is a tanh; ours is what it gives.
+        gate = ops.tanh(weights["gate_params"][0] / config["gate_temperature"])
+        values = [(layer.gate, gate)]
+        for name, part in parts.items():
+            kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+            kernel = ops.transpose(kernel) if len(kernel.shape) == 2 else kernel
+            values += zip(part.weights, (kernel, bias), strict=True)
+        with keras.StatelessScope(values):
+            outputs = layer(list(features))
+            pairs = zip(layer.projections, layer.norms, features, strict=True)
+            projected = ops.stack([norm(dense(x)) for dense, norm, x in pairs], axis=2)
+            layers, guide = projected[:, :, :-1], projected[:, :, -1]
+            shares = layer_weights(layers, guide, *layer.agreement.weights)
+        return outputs, projected, layer_redundancy(layers), shares
+
+    assert layer.count_params() == layer.count_weights(
+        [config["d_model"]] * config["layers"], config["hidden"]
+    )
+    reference.check(
+        function,
+        ["features"],
+        ["outputs", "projected", "redundancy", "merge_weights"],
+    )

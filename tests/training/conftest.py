@@ -16,4 +16,8 @@ if BACKEND != "tensorflow" or importlib.util.find_spec("tf_agents") is None:
 if BACKEND != "jax":
     collect_ignore += ["test_ppo.py", "test_jax_engine.py", "test_teacher.py"]
 if set(collect_ignore) >= {"test_tf_agents_engine.py", "test_jax_engine.py"}:
-    collect_ignore += ["test_faults.py", "test_before_training.py"]
+    collect_ignore += [
+        "test_faults.py",
+        "test_before_training.py",
+        "test_fine_tuning.py",
+    ]

@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
-import socket
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import jax
 import numpy as np
@@ -25,6 +29,7 @@ from tests.training.processes import (
 from training.__main__ import main
 from training.engines.jax import Run
 from training.learning.collect import finished
+from training.learning.ppo import PPO
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -305,6 +310,27 @@ def test_what_was_collected_is_counted_in(recipe, tmp_path):
     assert_same_weights(weights, statistics["observations"])
 
 
+def test_an_iteration_that_waits_is_timed_by_itself(tmp_path, monkeypatch):
+    """Learning in steps waits: the time of an iteration ends before the next one."""
+    in_steps = property(lambda self: True, lambda self, value: None)
+    monkeypatch.setattr(PPO, "learns_in_steps", in_steps, raising=False)
+    run, events = Run(SMALL, tmp_path), []
+
+    def noted(function, name):
+        def call(*arguments):
+            events.append(name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(run, "iterate", noted(run.iterate, "iterate"))
+    monkeypatch.setattr(run, "_log", noted(run._log, "log"))
+    run.train()
+
+    assert not run.overlaps
+    assert events == ["iterate", "log"] * (len(events) // 2)
+
+
 def test_another_seed_is_another_run(tmp_path):
     weights = []
     for seed in (0, 1):
@@ -347,32 +373,119 @@ def test_eight_devices_end_with_the_weights_of_one(tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_two_processes_end_with_the_weights_of_one(tmp_path):
+def assert_one_trained_it(tmp_path):
+    """The run `two` has the weights of `one`, which one process trains here."""
     file = tmp_path / "recipe.toml"
-    file.write_text(SMALL.to_toml())
     assert in_a_process(file, tmp_path / "one").wait() == 0, log_of(tmp_path / "one")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    (tmp_path / "logs").mkdir()
-    both = [
-        in_a_process(
-            file,
-            tmp_path / "two",
-            "--coordinator", address, "--processes", "2", "--process", str(i),
-            log=tmp_path / "logs" / str(i),
-        )
-        for i in range(2)
-    ]  # fmt: skip
-    for i, process in enumerate(both):
-        assert process.wait() == 0, (tmp_path / "logs" / str(i)).read_text()
     _, expected = checkpointed_weights(tmp_path / "one")
     _, weights = checkpointed_weights(tmp_path / "two")
     for a, b in zip(weights, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     evaluation = json.loads((tmp_path / "two" / "evaluation.json").read_text())
-    assert evaluation["trained_steps"] == 800
+    assert evaluation["trained_steps"] == checkpointed_steps(tmp_path / "one")
+
+
+def checkpointed_steps(run_dir):
+    return int(checkpointed_weights(run_dir)[0][5:-4])
+
+
+def launched(file, run_dir, *options):
+    command = [sys.executable, "-m", "training", "launch", str(file)]
+    command += ["--processes", "2", "--run-dir", str(run_dir), *options]
+    with (run_dir.parent / f"{run_dir.name}.log").open("w") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_weights_of_one(tmp_path):
+    file, run = tmp_path / "recipe.toml", tmp_path / "two"
+    file.write_text(SMALL.to_toml())
+    assert launched(file, run).wait(timeout=300) == 0, log_of(run)
+    assert "[0] written to" in log_of(run)
+    assert_one_trained_it(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_survived_by_a_restart(tmp_path):
+    file, run = tmp_path / "recipe.toml", tmp_path / "two"
+    # The last step is one of a checkpoint too.
+    file.write_text(dataclasses.replace(SMALL, checkpoint_interval=160).to_toml())
+    launcher = launched(file, run)
+    while not list(run.glob("checkpoints/*.npz")):
+        assert launcher.poll() is None, log_of(run)
+        time.sleep(0.01)
+    found = ["pgrep", "-P", str(launcher.pid), "-f", "--", "--process 1"]
+    os.kill(int(subprocess.check_output(found)), signal.SIGKILL)
+    assert launcher.wait(timeout=300) == 0, log_of(run)
+    lost = "process 1 was killed by SIGKILL: starting all again, 2 more times left"
+    assert lost in log_of(run)
+    assert curve_steps(run) == list(range(80, 801, 80))
+    assert_one_trained_it(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all(tmp_path):
+    file, run = tmp_path / "recipe.toml", tmp_path / "two"
+    file.write_text(dataclasses.replace(SMALL, total_steps=2**40).to_toml())
+    launcher = launched(file, run)
+    while not list(run.glob("checkpoints/*.npz")):
+        assert launcher.poll() is None, log_of(run)
+        time.sleep(0.01)
+    found = ["pgrep", "-P", str(launcher.pid), "-f", "--", "--process 1"]
+    os.kill(int(subprocess.check_output(found)), signal.SIGTERM)
+    assert launcher.wait(timeout=300) == 128 + signal.SIGTERM, log_of(run)
+    assert checkpointed_steps(run) == curve_steps(run)[-1]
+    assert not (run / "evaluation.json").exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_all(tmp_path):
+    file, run = tmp_path / "recipe.toml", tmp_path / "two"
+    file.write_text(dataclasses.replace(SMALL, total_steps=2**40).to_toml())
+    launcher = launched(file, run)
+    while not list(run.glob("checkpoints/*.npz")):
+        assert launcher.poll() is None, log_of(run)
+        time.sleep(0.01)
+    (run / "checkpoints").rename(run / "moved")
+    (run / "checkpoints").write_text("")  # process 0 alone writes there
+    assert launcher.wait(timeout=60) == 1, log_of(run)
+    assert "[0] error: Cannot write" in log_of(run)
+    assert "starting all again" not in log_of(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [(0, 0), (0, 1)], ids=["alike", "different"])
+def test_tasks_of_slurm_train_together(seeds, tmp_path):
+    """With the variables that srun sets: JAX itself reads them."""
+    file = tmp_path / "recipe.toml"
+    file.write_text(SMALL.to_toml())
+    job = {
+        "SLURM_JOB_ID": str(os.getpid()),  # gives the port
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_TASKS": "2",
+    }
+    both = [
+        in_a_process(
+            file,
+            tmp_path / "two",
+            "--set",
+            f"seed={seed}",
+            log=tmp_path / f"{i}.log",
+            SLURM_PROCID=str(i),
+            SLURM_LOCALID=str(i),
+            **job,
+        )
+        for i, seed in enumerate(seeds)
+    ]
+    codes = [process.wait(timeout=300) for process in both]
+    logs = [(tmp_path / f"{i}.log").read_text() for i in range(2)]
+    if seeds == (0, 0):
+        assert codes == [0, 0], logs
+        assert_one_trained_it(tmp_path)
+    else:
+        assert codes == [2, 2], logs
+        assert "must have the same recipe" in logs[0]
 
 
 def test_what_it_refuses(tmp_path, recipe_file, monkeypatch, capfd):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_agalite import MemoryPolicy
+from keras_agalite import __main__ as library
 from keras_agalite.models import Policy
 from tests.helpers import BACKEND
 from tests.models.conftest import randomise
@@ -146,6 +147,33 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(small, tmp_path):
     assert json.loads((half / "evaluation.json").read_text())["environment"]
 
 
+def test_frozen_weights_stay_and_are_saved(small, tmp_path):
+    """SHERL's merge, with crossed heads and skipped blocks besides."""
+    sizes = {"num_layers": 2, "hidden_dim": 8, "num_heads": 2, "head_dim": 4}
+    arguments = {**sizes, "intermediate_dim": 8, "memory_length": 4}
+    recipe = dataclasses.replace(
+        small, memory="gtrxl", memory_arguments=arguments, batches_per_iteration=2
+    )
+    preset = tmp_path / "preset"
+    offline.Run(recipe, tmp_path / "first").policy.save_to_preset(preset)
+    tuned = {"initial_preset": str(preset), "fine_tune": "sherl"}
+    crossed = {"cross_heads": 1.0, "skip_blocks": 1.0}
+    run = offline.Run(
+        dataclasses.replace(recipe, **tuned, **crossed), tmp_path / "second"
+    )
+    assert run.learner.crossing.draw(0)["order"].shape == (2, 2)
+    before = run.arrays()
+
+    metrics, _, _ = run.iterate()()
+
+    after, frozen = run.arrays(), [name for name in before if "frozen" in name]
+    assert np.isfinite(metrics["loss"])
+    assert len(frozen) == len(run.policy.weights) - len(run.policy.trainable_weights)
+    for name in frozen:
+        np.testing.assert_array_equal(before[name], after[name])
+    assert any((before[k] != after[k]).any() for k in before if "weights/" in k)
+
+
 def test_the_loss_is_the_mean_over_recorded_steps(small, tmp_path):
     run = offline.Run(small, tmp_path / "run")
     batch = run.segments.batch(3)
@@ -201,7 +229,7 @@ def test_the_learning_rate(small):
 
 
 @pytest.mark.once
-def test_a_log_is_enough(small, tmp_path):
+def test_a_log_is_enough(small, tmp_path, capsys):
     run_dir = tmp_path / "run"
     recipe = dataclasses.replace(
         small, environment="", environment_arguments={}, total_steps=10 * 16 * LENGTH
@@ -210,11 +238,29 @@ def test_a_log_is_enough(small, tmp_path):
     assert result == {"environment": "", "episodes": 0, "trained_steps": 1280}
     assert train(recipe, run_dir) == result
     assert MemoryPolicy.from_preset(run_dir / "preset").action_space.n == 4
+    for command in (["evaluate"], ["play"]):
+        assert library.main([*command, str(run_dir / "preset")]) == 2
+        assert "Expected --environment: the policy learnt" in capsys.readouterr().err
+    preset = str(run_dir / "preset")
+    assert main(["video", preset, str(tmp_path / "x.gif")]) == 2
+    assert "A video needs a recipe with an environment" in capsys.readouterr().err
+    assert main(["evaluate", preset]) == 2
+    assert "the recipe has no environment" in capsys.readouterr().err
     with pytest.raises(ValueError, match="whose recipe has no environment"):
         finished_runs([run_dir])
     for change in ({"validation_interval": 1}, {"engine": "jax", "recordings": ""}):
         with pytest.raises(ValueError, match="without an environment"):
             dataclasses.replace(recipe, **change)
+
+
+@pytest.mark.once
+def test_a_sequence_is_no_longer_than_a_window(small, tmp_path):
+    arguments = {**TRANSFORMER["memory_arguments"], "segment_length": LENGTH - 1}
+    del arguments["memory_tokens"]
+    window = {"memory": "decision_transformer", "memory_arguments": arguments}
+    with pytest.raises(ValueError, match=r"`sequence_length` must be at most 7.*=8"):
+        train(dataclasses.replace(small, **window), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.once
@@ -231,6 +277,8 @@ def test_a_log_is_enough(small, tmp_path):
         ("batch_size=0", "`batch_size` must be greater than 0"),
         ("normalize_observations=true", "false with the engine"),
         ("warmup_batches=-1", "`warmup_batches` must be 0 or greater"),
+        ("scale_rewards=true", "which learns from no rewards"),
+        ("policy_arguments={normalize_observations=true}", "counts none"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused(small, tmp_path, change, message, capsys):

@@ -20,6 +20,7 @@ OF_THE_ZOO = {
     for stem, path in RECIPES.items()
     if "policy" in tomllib.loads(path.read_text())
 }
+PARTS = ("encoder", "memory")
 # What a policy of the zoo gives, so that no recipe of one says it again.
 GIVEN = {"encoder", "encoder_arguments", "memory_arguments", "head_units"}
 GIVEN |= {"head_activation", "previous_action_reward", "normalize_observations"}
@@ -122,6 +123,20 @@ def test_a_released_recipe_describes_what_was_trained(path):
         spec.action_space,
     )
     assert config_of(policy).items() <= config.items()
+
+
+def test_a_recipe_may_keep_activations_in_8_bits(recipe_file):
+    spec = find_spec("tmaze_10")
+    saved = [f"{part}_arguments.saved_activations=int8" for part in PARTS]
+    policy = make_policy(
+        load_recipe(recipe_file, ["memory=memoryless", *saved]),
+        spec.observation_space,
+        spec.action_space,
+    )
+    for part in PARTS:
+        assert getattr(policy, part).saved_activations == "int8"
+    assert policy.actor.output_layer.saved_activations == "int8"
+    assert "int8" not in json.dumps(config_of(policy))
 
 
 @pytest.mark.parametrize(

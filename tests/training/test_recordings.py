@@ -106,6 +106,8 @@ class TestWriting:
             ("episodes.json", lambda x: x.replace(b'mat": 1', b'mat": 2'), "format 1"),
             ("episodes.json", lambda x: x.replace(b"length", b"size"), "understood"),
             ("episodes.json", lambda x: x.replace(b'h": 4', b'h": 0'), "without a ste"),
+            ("episodes.json", lambda x: x.replace(b'h": 4', b'h": 4.0'), "understood"),
+            ("episodes.json", lambda x: x.replace(b'"seed"', b'"sed"'), "understood"),
         ],
     )
     def test_a_damaged_folder_is_refused(self, tmp_path, name, change, message):
@@ -133,6 +135,9 @@ class TestWriting:
             ({"actions": [0]}, "`action` must have the shape"),
             ({"rewards": [1.0, np.inf]}, "`reward` must hold finite"),
             ({"rewards": []}, "must have a step"),
+            ({"rewards": [1e308, 1e308]}, "a sum that is finite. .* inf"),
+            ({"actions": [0, 3]}, r"`action` must hold .*Discrete\(3\).* 3"),
+            ({"actions": [-1, 0]}, r"`action` must hold .*Discrete\(3\).* -1"),
         ],
     )
     def test_a_wrong_episode_is_refused(self, tmp_path, change, message):
@@ -148,6 +153,30 @@ class TestWriting:
         writer.add(**episode)
         writer.close()
         assert Recordings(tmp_path / "r").num_steps == 2
+
+    def test_observations_are_categories_of_all_their_parts(self, tmp_path):
+        writer = RecordingWriter(tmp_path / "r", spaces.Dict(a=THREE, b=BOX), THREE)
+        good = {"a": [0, 2], "b": np.zeros((2, 2))}
+        for change, message in (({"a": [0, 3]}, r"Discrete\(3\).* 3"), ({"b": 0}, "b")):
+            with pytest.raises(ValueError, match=message):
+                writer.add({**good, **change}, [0], [0.0], True)
+        with pytest.raises(ValueError, match=r"must have the parts \['a', 'b'\]"):
+            writer.add({"a": [0, 2]}, [0], [0.0], True)
+        writer.add(good, [0], [0.0], True)
+        writer.close()
+        writer.close()
+        with pytest.raises(ValueError, match="finished takes no episode"):
+            writer.add(good, [0], [0.0], True)
+        assert Recordings(tmp_path / "r").num_steps == 1
+
+    def test_what_held_no_episode_is_removed(self, tmp_path):
+        def fail():
+            with RecordingWriter(tmp_path / "r", BOX, THREE):
+                raise RuntimeError("stopped")
+
+        with pytest.raises(RuntimeError):
+            fail()
+        assert not list((tmp_path / "r").iterdir())
 
     def test_wrong_spaces_and_descriptions_are_refused(self, tmp_path):
         text = spaces.Dict({"a": spaces.Text(3)})
@@ -356,9 +385,13 @@ class TestRecording:
             ("tmaze_10", "passive_tmaze", "Expected"),
             ("CartPole-v1", "teacher", "The player `teacher` needs"),
             ("CartPole-v1", "tmaze_10", "must take the policy's actions"),
+            ("CartPole-v1", "json:dumps", "a class that derives from Player"),
         ):
             with pytest.raises(ValueError, match=message):
                 record(environment, tmp_path / "r", player, 1)
+        for count in ({"episodes": 0}, {"episodes": 1, "num_envs": 0}):
+            with pytest.raises(ValueError, match=r"` must be at least 1.*=0"):
+                record("CartPole-v1", tmp_path / "r", "random", **count)
         modes = gymnasium.vector.AutoresetMode
         vector = gymnasium.make_vec(
             "CartPole-v1",

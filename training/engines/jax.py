@@ -6,6 +6,7 @@ environments are reset at every checkpoint, as in the engine tf_agents.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ from training.envs.make import (
     make_functional_environment,
     make_spaces,
 )
-from training.errors import EnvironmentFault
+from training.errors import EnvironmentFault, TrainingError
 from training.learning.auxiliary import AuxiliaryHead
 from training.learning.collect import (
     AXIS,
@@ -55,6 +56,7 @@ class Run(run.Run):
 
     def spaces(self) -> Any:
         recipe = self.recipe
+        _check_alike("recipe", recipe.to_toml())
         devices, number = jax.devices(), recipe.num_environments
         if number % len(devices):
             raise ValueError(
@@ -64,8 +66,9 @@ class Run(run.Run):
         self.env = env = make_functional_environment(recipe)
         if env is None and jax.process_count() > 1:
             raise ValueError(
-                "Several processes can share functional environments alone. "
-                f"Received: environment={recipe.environment!r}"
+                "Several processes can share functional environments alone; with "
+                "--processes 1, each trains for itself. Received: "
+                f"environment={recipe.environment!r}, {jax.process_count()} processes"
             )
         if env and recipe.vectorization_mode != "sync":
             raise ValueError(
@@ -119,6 +122,20 @@ class Run(run.Run):
         # Learning in steps waits for each of them.
         self.overlaps = self.vector is None and not self.ppo.learns_in_steps
 
+    def train(self, wandb: str | None = None) -> None:
+        with _losses_named():
+            # Not alike, where they do not share the folder.
+            _check_alike("checkpoint in the folder of the run", self.step)
+            super().train(wandb)
+
+    def finish(self) -> dict[str, Any]:
+        with _losses_named():
+            result = super().finish()
+            if jax.process_count() > 1:
+                # JAX's own end would not wait for a long evaluation of process 0.
+                multihost_utils.sync_global_devices("finished")
+        return result
+
     def begin_episodes(self) -> None:
         if self.vector:
             self.collector.reset(self.step)
@@ -152,21 +169,50 @@ class Run(run.Run):
 
     def update_policy(self) -> None:
         weights = to_host(self.state[0]).all_weights
-        variables = [*self.ppo.variables, *self.ppo.normalized]
-        for variable, weight in zip(variables, weights, strict=True):
+        for variable, weight in zip(self.ppo.all_variables, weights, strict=True):
             variable.assign(weight)
 
     @property
     def interrupted(self) -> bool:
-        came = self.session.interrupted
+        interrupt = self.session.interrupt
         if jax.process_count() == 1:
-            return came
-        # Asked of all processes that train together.
-        return bool(multihost_utils.process_allgather(np.array(came)).any())
+            return interrupt.signal_number is not None
+        # All processes that train together stop as one of them was asked to. A signal
+        # that comes while they ask each other counts the next time.
+        number = np.array(interrupt.signal_number or 0)
+        number = int(multihost_utils.process_allgather(number).max())
+        if number:
+            interrupt.signal_number = number
+        return number != 0
 
     def close_environments(self) -> None:
         if self.vector:
             self.vector.close()
+
+
+@contextlib.contextmanager
+def _losses_named() -> Iterator[None]:
+    """Says so where a process that trains together with this one is gone."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if jax.process_count() > 1 and "Gloo" in str(error):
+            raise TrainingError(f"Another process was lost: {error}") from error
+        raise
+
+
+def _check_alike(what: str, x: Any) -> None:
+    """Raises a ValueError in all processes that train together if they differ."""
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(repr(x).encode()).digest(), np.uint8)
+    different = (multihost_utils.process_allgather(digest) != digest).any(axis=1)
+    if different.any():
+        raise ValueError(
+            f"Processes that train together must have the same {what}. Received: "
+            f"another one in process {np.flatnonzero(different).tolist()} than in "
+            f"process {jax.process_index()}"
+        )
 
 
 def to_host(tree: Any) -> Any:

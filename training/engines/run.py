@@ -70,6 +70,8 @@ class Run(abc.ABC):
         self.recipe = recipe
         self.run_dir = run_dir
         self.step = 0
+        # Each process of several keeps it: the folder changes while the chief writes.
+        self.saved_step: int | None = None
         self.session: Any = None
         self.lock: FolderLock | None = None
         self.policy = make_policy(recipe, *self.spaces())
@@ -86,6 +88,7 @@ class Run(abc.ABC):
             self.checkpoints = Checkpoints(folder, recipe.checkpoints_kept)
             if found := self.checkpoints.restore():
                 self.step, arrays = found
+                self.saved_step = self.step
                 self.restore(arrays)
                 self.validation.restore(arrays)
         except BaseException:
@@ -188,9 +191,10 @@ class Run(abc.ABC):
                     self._begin()
             if report:
                 self._log(self.step, report)
-            if self.step not in self.checkpoints.steps():
+            if self.step != self.saved_step:
                 self._save()
-            self.session.interrupt.raise_if_asked()
+            if self.interrupted:
+                self.session.interrupt.raise_if_asked()
 
     def finish(self) -> dict[str, Any]:
         """Writes the preset, its evaluation and the plot.
@@ -213,6 +217,7 @@ class Run(abc.ABC):
     def _save(self) -> None:
         arrays = {**self.arrays(), **self.validation.arrays()}
         self.session.save(self.step, arrays)
+        self.saved_step = self.step
 
     def _begin(self) -> None:
         self.begin_episodes()

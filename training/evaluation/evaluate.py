@@ -31,7 +31,15 @@ def evaluate_recipe(
 
     Returns:
         What `keras_agalite.evaluate` returns.
+
+    Raises:
+        ValueError: If the recipe has no environment, or as there.
     """
+    if not recipe.environment:
+        raise ValueError(
+            "An evaluation needs an environment, and the recipe has no environment: "
+            f"name one with --set environment=NAME. Received: {recipe.name!r}"
+        )
     return keras_agalite.evaluate(
         policy,
         recipe.environment,

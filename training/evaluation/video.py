@@ -25,6 +25,10 @@ def check_video(recipe: Recipe) -> None:
 
 def _make(recipe: Recipe) -> Any:
     """One environment, which was reset and gave an image."""
+    if not recipe.environment:
+        raise ValueError(
+            "A video needs a recipe with an environment. Received: environment=''"
+        )
     with explained(recipe):
         env = make_single(recipe, render_mode="rgb_array")
     try:

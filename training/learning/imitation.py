@@ -3,6 +3,7 @@
 The same on every backend; `imitation_<backend>.py` compiles a step.
 """
 
+import contextlib
 import importlib
 import math
 from typing import Any
@@ -11,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from training.learning.fine_tuning import frozen_weights
+from training.learning.head_crossing import HeadCrossing
 from training.recipe import Recipe
 from training.recordings.segments import SegmentBatch
 
@@ -31,6 +34,7 @@ class Imitation:
         self.policy = policy
         self.recipe = recipe
         self.variables = list(policy.trainable_variables)
+        self.frozen = frozen_weights(policy)
         self.optimizer = keras.optimizers.AdamW(
             LearningRate(recipe),
             weight_decay=recipe.weight_decay,
@@ -38,6 +42,9 @@ class Imitation:
             global_clipnorm=recipe.max_gradient_norm,
         )
         self.optimizer.build(self.variables)
+        self.crossing: HeadCrossing | None = None
+        if recipe.cross_heads or recipe.skip_blocks:
+            self.crossing = HeadCrossing(policy, recipe)
         backend = keras.backend.backend()
         compiler = importlib.import_module(f"training.learning.imitation_{backend}")
         self._update = compiler.compile_update(self)
@@ -70,17 +77,24 @@ class Imitation:
             "action": action,
             "mask": batch.mask,
             "extra": kept,
+            "crossing": self.crossing.draw(index) if self.crossing else {},
         }
 
     def loss(self, inputs: dict[str, Any]) -> Any:
         """The mean of the policy's imitation loss over the recorded steps."""
-        out, _ = self.policy(inputs["observation"], training=True, **inputs["extra"])
+        crossing = contextlib.nullcontext()
+        if self.crossing:
+            crossing = self.crossing.scope(inputs["crossing"])
+        with crossing:
+            out, _ = self.policy(
+                inputs["observation"], training=True, **inputs["extra"]
+            )
         each = self.policy.actor.imitation_loss(out.logits, inputs["action"])
         mask = ops.cast(inputs["mask"], "float32")
         return ops.sum(each * mask) / ops.sum(mask)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that learning changes, by name."""
+        """All that learning changes, and the frozen weights, by name."""
         return {
             name: np.asarray(ops.convert_to_numpy(variable.value))
             for name, variable in self._named().items()
@@ -92,7 +106,11 @@ class Imitation:
             variable.assign(arrays[name])
 
     def _named(self) -> dict[str, Any]:
-        parts = {"weights": self.variables, "optimizer": self.optimizer.variables}
+        parts = {
+            "weights": self.variables,
+            "optimizer": self.optimizer.variables,
+            "frozen": self.frozen,
+        }
         return {
             f"{part}/{i:04}": variable
             for part, variables in parts.items()

@@ -1,5 +1,6 @@
 """The policy of a recipe."""
 
+import dataclasses
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from keras_agalite.models.spaces import feature_parts
 from keras_agalite.presets import Preset, find_preset
 from keras_agalite.presets.config import SPACES, argument_names
 from keras_agalite.presets.offline import OfflinePreset, find_policy
+from training.learning.fine_tuning import freeze, merge_units
 from training.recipe import Recipe
 from training.runs.footprint import check_weights
 
@@ -52,8 +54,20 @@ def check_policy(recipe: Recipe) -> None:
             '`policy_arguments` must be empty but with the engine "offline". '
             f"Received: policy_arguments={recipe.policy_arguments}"
         )
+    if recipe.policy_arguments.get("normalize_observations"):
+        raise ValueError(
+            '`policy_arguments` must not normalise observations: the engine "offline" '
+            f"counts none. Received: policy_arguments={recipe.policy_arguments}"
+        )
     if recipe.initial_preset:
         find_preset(recipe.initial_preset)
+    is_offline = is_transformer(recipe) or recipe.policy_arguments
+    if recipe.fine_tune != "full" and is_offline:
+        raise ValueError(
+            '`fine_tune` must be "full" with a policy for recordings alone. '
+            f"Received: fine_tune={recipe.fine_tune!r}, memory={recipe.memory!r}, "
+            f"policy_arguments={recipe.policy_arguments}"
+        )
 
 
 def check_spaces(
@@ -71,6 +85,8 @@ def make_policy(
     action_space: gymnasium.Space[Any],
 ) -> Policy:
     """The recipe's policy, with fresh weights drawn with its seed or a preset's.
+
+    Of the latter those are frozen that `fine_tune` does not train.
 
     It is built from its preset: what could not be saved after training, or be loaded
     again, is refused before it is built.
@@ -92,15 +108,21 @@ def make_policy(
         recipe.head_units,
         recipe.head_activation,
         normalize_observations=recipe.normalize_observations,
+        merge_units=merge_units(recipe),
     )
     check_weights(described.num_weights)
     initial = recipe.initial_preset and Preset.find(recipe.initial_preset)
-    if initial and initial.num_weights != described.num_weights:
-        raise _another_policy(recipe)
+    if initial:
+        expected = dataclasses.replace(described, merge_units=initial.merge_units)
+        if initial.num_weights != expected.num_weights or (
+            initial.merge_units not in (0, described.merge_units)
+        ):
+            raise _another_policy(recipe)
     keras.utils.set_random_seed(recipe.seed)
     policy = described.policy(load_weights=False)
     if initial:
         _take_weights(policy, initial.policy(), recipe)
+    freeze(policy, recipe)
     return policy
 
 
@@ -123,6 +145,13 @@ def _make_offline(recipe: Recipe, encoder: Any, action_space: Any) -> Policy:
             )
         except TypeError as error:
             raise ValueError(f"{error} (policy_arguments={more})") from error
+    longest = policy.max_length
+    if longest is not None and recipe.sequence_length > longest:
+        raise ValueError(
+            f"`sequence_length` must be at most {longest}, the segment_length of a "
+            "policy that sees one window. Received: sequence_length="
+            f"{recipe.sequence_length}"
+        )
     check_weights(OfflinePreset.of(policy).num_weights)
     if recipe.initial_preset:
         initial = find_policy(type(policy), recipe.initial_preset, True, None)
@@ -131,10 +160,14 @@ def _make_offline(recipe: Recipe, encoder: Any, action_space: Any) -> Policy:
 
 
 def _take_weights(policy: Policy, initial: Policy, recipe: Recipe) -> None:
-    weights = initial.get_weights()
-    if [w.shape for w in weights] != [w.shape for w in policy.get_weights()]:
+    variables, weights = policy.weights, initial.get_weights()
+    if len(weights) < len(variables) and getattr(policy, "merge_units", 0):  # is new
+        merge = {id(v) for v in policy.memory.cell.merge.weights}
+        variables = [v for v in variables if id(v) not in merge]
+    if [w.shape for w in weights] != [tuple(v.shape) for v in variables]:
         raise _another_policy(recipe)
-    policy.set_weights(weights)
+    for variable, weight in zip(variables, weights, strict=True):
+        variable.assign(weight)
 
 
 def _another_policy(recipe: Recipe) -> ValueError:
@@ -146,8 +179,9 @@ def _another_policy(recipe: Recipe) -> ValueError:
 
 def _make(cls: Any, recipe: Recipe, part: str, *given: Any, **more: Any) -> Any:
     keywords = {**getattr(recipe, f"{part}_arguments"), **more}
-    # Keras's own, which the policy sets (return_state) or a preset does not hold.
-    legal = [name for name in argument_names(cls) if name not in SPACES] + ["dtype"]
+    # Keras's own are set by the policy (return_state), or a preset does not hold them.
+    legal = [name for name in argument_names(cls) if name not in SPACES]
+    legal += ["dtype", "saved_activations"]
     unknown = sorted(set(keywords) - set(legal))
     if unknown:
         raise ValueError(

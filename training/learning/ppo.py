@@ -14,6 +14,7 @@ import keras
 from keras_agalite import MemoryPolicy
 from keras_agalite.models.spaces import leaves
 from training.learning.auxiliary import AuxiliaryHead, auxiliary_loss
+from training.learning.fine_tuning import frozen_weights
 from training.learning.rewards import initial_reward_scale, scale_rewards
 from training.recipe import Recipe
 
@@ -85,17 +86,24 @@ class LearnerState(NamedTuple):
         statistics: What no gradient changes, by name, where the recipe asks for it:
             `observations`, the weights of the policy's normaliser, and `rewards`, a
             `RewardScale`.
+        frozen: The policy's weights that stay as they are.
     """
 
     weights: Any
     optimizer: Any
     iteration: Any
     statistics: Any
+    frozen: Any = ()
 
     @property
     def all_weights(self) -> list[Any]:
         """All that the policy acts with, as `PPO.with_weights` takes it."""
-        return [*self.weights, *self.statistics.get(OBSERVATIONS, ())]
+        return [*self.weights, *self.given]
+
+    @property
+    def given(self) -> list[Any]:
+        """Those of them that no gradient changes."""
+        return [*self.frozen, *self.statistics.get(OBSERVATIONS, ())]
 
 
 def advantages(
@@ -154,6 +162,7 @@ class PPO:
             self.variables += head.trainable_variables
         normalizer = policy.normalizer
         self.normalized = [] if normalizer is None else [*normalizer.variables]
+        self.frozen = frozen_weights(policy)
         self.optimizer = keras.optimizers.Adam(
             AnnealedRate(recipe)
             if recipe.anneal_learning_rate
@@ -175,6 +184,7 @@ class PPO:
             [v.value for v in self.optimizer.variables],
             jnp.int32(0),
             self._initial_statistics(),
+            [v.value for v in self.frozen],
         )
 
     def _initial_statistics(self) -> dict[str, Any]:
@@ -185,10 +195,14 @@ class PPO:
             statistics[REWARDS] = initial_reward_scale(self.recipe.num_environments)
         return statistics
 
+    @property
+    def all_variables(self) -> list[Any]:
+        """What `all_weights` of a `LearnerState` are the values of."""
+        return [*self.variables, *self.frozen, *self.normalized]
+
     def with_weights(self, weights: Any) -> Any:
         """A scope inside which the policy and the head have the weights given."""
-        variables = [*self.variables, *self.normalized]
-        return keras.StatelessScope(list(zip(variables, weights, strict=True)))
+        return keras.StatelessScope(list(zip(self.all_variables, weights, strict=True)))
 
     def run_policy(self, weights: Any, observation: Any, state: Any, start: Any) -> Any:
         """The policy over sequences, with the weights given.
@@ -208,7 +222,7 @@ class PPO:
         weights: Any,
         batch: Minibatch,
         teacher_coefficient: Any = 0.0,
-        normalized: Any = (),
+        given: Any = (),
     ) -> tuple[Any, dict[str, Any]]:
         """PPO's loss; with a teacher, also the cross-entropy with its actions.
 
@@ -220,14 +234,14 @@ class PPO:
             weights: As in `LearnerState`.
             batch: What was collected.
             teacher_coefficient: The coefficient of the teacher's term.
-            normalized: Weights of the policy's normaliser, if it has one.
+            given: As in `LearnerState`.
 
         Returns:
             `(loss, metrics)`: the sum, its terms (named as TF-Agents' PPOLossInfo
             names them) and diagnostics.
         """
         recipe, actor = self.recipe, self.policy.actor
-        with self.with_weights([*weights, *normalized]):
+        with self.with_weights([*weights, *given]):
             features, _ = self.policy.remember(
                 batch.observation, batch.state, batch.start
             )
@@ -295,13 +309,12 @@ class PPO:
         carry, metrics = jax.lax.scan(
             minibatch, [state.weights, state.optimizer], order
         )
-        state = LearnerState(*carry, state.iteration + 1, statistics)
+        state = LearnerState(*carry, state.iteration + 1, statistics, state.frozen)
         return state, jax.tree.map(jnp.mean, metrics)
 
     def _fixed(self, state: LearnerState) -> Any:
         """What stays as it is during an iteration: the last arguments of `update`."""
-        normalized = state.statistics.get(OBSERVATIONS, ())
-        return self.teacher_coefficient_at(state.iteration), normalized
+        return self.teacher_coefficient_at(state.iteration), state.given
 
     def learn_in_steps(self, state: LearnerState, experience: Experience) -> Any:
         """As `learn`, in one compiled call a minibatch.
@@ -318,7 +331,9 @@ class PPO:
                 weights, optimizer, batch, rows, *fixed
             )
             every.append(metrics)
-        state = LearnerState(weights, optimizer, state.iteration + 1, statistics)
+        state = LearnerState(
+            weights, optimizer, state.iteration + 1, statistics, state.frozen
+        )
         return state, jax.tree.map(lambda *x: jnp.mean(jnp.stack(x)), *every)
 
     def update(
@@ -328,7 +343,7 @@ class PPO:
         batch: Minibatch,
         rows: Any,
         teacher_coefficient: Any,
-        normalized: Any,
+        given: Any,
     ) -> Any:
         """One step of the optimizer on some rows of a batch.
 
@@ -336,7 +351,7 @@ class PPO:
             `(weights, optimizer, metrics)`.
         """
         (loss, metrics), gradients = jax.value_and_grad(self.loss, has_aux=True)(
-            weights, take_rows(batch, rows), teacher_coefficient, normalized
+            weights, take_rows(batch, rows), teacher_coefficient, given
         )
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
         changed = self.optimizer.stateless_apply(optimizer, gradients, weights)

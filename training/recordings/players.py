@@ -187,5 +187,10 @@ def make_player(name: str, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) ->
                 "`player` must be `teacher`, `random`, a preset, or `module:class` of "
                 f"a Player. Received: player={name!r}: {error}"
             ) from error
+        if not (isinstance(found, type) and issubclass(found, Player)):
+            raise ValueError(
+                "`player` must name a class that derives from Player. Received: "
+                f"player={name!r}, which is {found!r}"
+            )
         return found(vector)
     return MemoryPolicy.from_preset(name)

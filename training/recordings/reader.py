@@ -1,6 +1,7 @@
 """Reading recordings: columns are mapped into memory, not read."""
 
 import json
+import operator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from training.recordings.columns import (
     column_file,
     describe_columns,
 )
+
+OUTCOME = ("terminated", "truncated", "seed", "success")
 
 
 class RecordedEpisode(NamedTuple):
@@ -78,8 +81,8 @@ class Recordings:
             self.environment_arguments: dict[str, Any] = index["environment_arguments"]
             self.provenance: dict[str, Any] = index["provenance"]
             self.episodes: list[dict[str, Any]] = index["episodes"]
-            self.lengths = np.array([e["length"] for e in self.episodes], np.int64)
-        except (KeyError, TypeError, ValueError) as error:
+            self.lengths = np.array([_length(e) for e in self.episodes], np.int64)
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise self._refuse(f"its {INDEX} cannot be understood: {error}") from error
         if not (self.lengths > 0).all() or not len(self.lengths):
             raise self._refuse(f"its {INDEX} has episodes without a step, or none")
@@ -112,7 +115,7 @@ class Recordings:
             _map_arrays(lambda column: column[seen], self.observations),
             self.actions[steps],
             self.rewards[steps],
-            *(entry[k] for k in ("terminated", "truncated", "seed", "success")),
+            *(entry[k] for k in OUTCOME),
         )
 
     def _read_index(self) -> dict[str, Any]:
@@ -157,6 +160,13 @@ class Recordings:
             f"Expected finished recordings in the folder. Received: {self.folder}: "
             f"{reason}"
         )
+
+
+def _length(entry: dict[str, Any]) -> int:
+    """The steps of an episode, whose entry has all its keys."""
+    if missing := [key for key in OUTCOME if key not in entry]:
+        raise KeyError(*missing)
+    return operator.index(entry["length"])
 
 
 def _map_arrays(function: Any, tree: Any) -> Any:

@@ -134,6 +134,9 @@ def record(
     Example:
         >>> record("passive_tmaze_28", "recordings", "teacher", episodes=1000)
     """
+    for name, value in {"episodes": episodes, "num_envs": num_envs}.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}")
     number = min(episodes, num_envs)
     arguments = environment_arguments or {}
     vector = CheckedVectorEnv(_make(environment, number, arguments, player))

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.lib import format as npy
 
+from keras_agalite.models.observations import categories
 from keras_agalite.models.spaces import leaves, pick, space_to_config
 from training.atomic_write import write_text
 from training.recordings.columns import (
@@ -60,6 +61,7 @@ class RecordingWriter:
         self.folder = Path(folder)
         observations, action = describe_columns(observation_space, action_space)
         self.paths = [path for path, _ in leaves(observation_space)]
+        parts = [part for _, part in leaves(observation_space)]
         self.index = {
             "format": FORMAT,
             "observation_space": space_to_config(observation_space),
@@ -82,8 +84,12 @@ class RecordingWriter:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         self.episodes: list[dict[str, Any]] = []
-        self.observations = [_Column(self.folder, *column) for column in observations]
-        self.action = _Column(self.folder, *action)
+        self.closed = False
+        self.observations = [
+            _Column(self.folder, *column, part)
+            for column, part in zip(observations, parts, strict=True)
+        ]
+        self.action = _Column(self.folder, *action, action_space)
         self.reward = _Column(self.folder, *REWARD)
 
     def add(
@@ -110,18 +116,38 @@ class RecordingWriter:
             success: Whether the episode succeeded, if it is known.
 
         Raises:
-            ValueError: If the episode has no step, a shape does not fit, a number is
-                none that its column can hold, or is NaN or infinite.
+            ValueError: If the episode has no step, a part is missing, a shape does not
+                fit, a number is none that its column can hold or no category of its
+                space, or is NaN or infinite, as the sum of the rewards may not be.
             OSError: If it cannot be written.
         """
+        if self.closed:
+            raise ValueError(
+                "A recording that is finished takes no episode. Received: "
+                f"{self.folder}"
+            )
         reward = self.reward.check(rewards)
+        with np.errstate(over="ignore"):
+            total = float(reward.sum())
+        if not np.isfinite(total):
+            raise ValueError(
+                f"`reward` must have a sum that is finite. Received: {total}"
+            )
         length = len(reward)
         if not length:
             raise ValueError("An episode must have a step. Received: rewards=[]")
         action = self.action.check(actions, length)
+        try:
+            found = [pick(observations, path) for path in self.paths]
+        except (LookupError, TypeError) as error:
+            raise ValueError(
+                "`observations` must have the parts "
+                f"{['/'.join(map(str, path)) for path in self.paths]}. Received: "
+                f"{observations!r:.200}"
+            ) from error
         parts = [
-            column.check(pick(observations, path), length + 1)
-            for column, path in zip(self.observations, self.paths, strict=True)
+            column.check(part, length + 1)
+            for column, part in zip(self.observations, found, strict=True)
         ]
         for column, rows in zip(self.observations, parts, strict=True):
             column.write(rows)
@@ -130,7 +156,7 @@ class RecordingWriter:
         self.episodes.append(
             {
                 "length": length,
-                "return": float(reward.sum()),
+                "return": total,
                 "terminated": bool(terminated),
                 "truncated": not terminated if truncated is None else bool(truncated),
                 "seed": None if seed is None else int(seed),
@@ -139,12 +165,14 @@ class RecordingWriter:
         )
 
     def close(self) -> None:
-        """Finishes the recording.
+        """Finishes the recording; once more, it does nothing.
 
         Raises:
             ValueError: If it has no episode.
             OSError: If it cannot be written.
         """
+        if self.closed:
+            return
         if not self.episodes:
             self._abandon()
             raise ValueError(
@@ -155,13 +183,18 @@ class RecordingWriter:
         lines = ",\n".join(json.dumps(episode) for episode in self.episodes)
         head = json.dumps(self.index, indent=2).removesuffix("\n}")
         write_text(self.folder / INDEX, f'{head},\n  "episodes": [\n{lines}\n]\n}}\n')
+        self.closed = True
 
     def _columns(self) -> list["_Column"]:
         return [*self.observations, self.action, self.reward]
 
     def _abandon(self) -> None:
+        """Leaves what has no index; columns without an episode are removed."""
+        self.closed = True
         for column in self._columns():
             column.file.close()
+            if not self.episodes:
+                Path(column.file.name).unlink(missing_ok=True)
 
     def __enter__(self) -> "RecordingWriter":
         return self
@@ -177,9 +210,14 @@ class _Column:
     """A file of the .npy format that grows; its header is right once it is closed."""
 
     def __init__(
-        self, folder: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+        self,
+        folder: Path,
+        name: str,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        space: Any = None,
     ) -> None:
-        self.name, self.dtype, self.shape = name, dtype, shape
+        self.name, self.dtype, self.shape, self.space = name, dtype, shape, space
         self.rows = 0
         self.file = column_file(folder, name).open("wb")
         self._write_header()
@@ -219,6 +257,12 @@ class _Column:
             raise ValueError(
                 f"`{self.name}` must hold numbers of dtype {self.dtype}. Received: "
                 f"{lost!r} (of dtype {received.dtype})"
+            )
+        low, high = (None, None) if self.space is None else categories(self.space)
+        if low is not None and (outside := (kept < low) | (kept > high)).any():
+            raise ValueError(
+                f"`{self.name}` must hold numbers of {self.space}. Received: "
+                f"{kept[outside].flat[0]}"
             )
         return kept
 

@@ -89,7 +89,8 @@ def footprint(policy: Policy, recipe: Recipe) -> dict[str, int]:
 def activations(policy: Policy, length: int) -> int:
     """Numbers that the layers of a policy give for a sequence, without running it.
 
-    Of a memory that goes step by step only one step is counted.
+    Frozen layers, which keep nothing for a gradient, are left out. Of a memory that
+    goes step by step only one step is counted.
     """
 
     def symbolic(x: Any) -> Any:
@@ -112,7 +113,8 @@ def _outputs() -> Iterator[list[int]]:
     def recorded(self: Any, *arguments: Any, **keywords: Any) -> Any:
         result = call(self, *arguments, **keywords)
         first = tree.flatten(result)[0]  # a memory's new state is counted elsewhere
-        if first is not None:
+        is_frozen = self.weights and not self.trainable_weights
+        if first is not None and not is_frozen:
             sizes.append(math.prod(first.shape))
         return result
 

@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from keras_agalite.environments.functional.craftax import Craftax as Craftax
     from keras_agalite.environments.functional.gymnax import Gymnax as Gymnax
     from keras_agalite.environments.functional.gymnax import MemoryChain as MemoryChain
+    from keras_agalite.environments.functional.hidden_goal import (
+        HiddenGoal as HiddenGoal,
+    )
     from keras_agalite.environments.functional.passive_tmaze import (
         PassiveTMaze as PassiveTMaze,
+    )
+    from keras_agalite.environments.functional.point_mass import (
+        PointMass as PointMass,
     )
     from keras_agalite.environments.functional.protocol import (
         FunctionalEnv as FunctionalEnv,
     )
+    from keras_agalite.environments.functional.protocol import TaskFamily as TaskFamily
     from keras_agalite.environments.functional.protocol import (
         TeacherTargets as TeacherTargets,
     )
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
         RepeatPrevious as RepeatPrevious,
     )
     from keras_agalite.environments.functional.tmaze import TMaze as TMaze
+    from keras_agalite.environments.functional.trials import Trial as Trial
     from keras_agalite.environments.functional.wrappers import (
         PreviousActionReward as PreviousActionReward,
     )
@@ -53,14 +61,18 @@ _SOURCES = {
     "FunctionalSingleEnv": "functional_vector",
     "FunctionalVectorEnv": "functional_vector",
     "Gymnax": "functional.gymnax",
+    "HiddenGoal": "functional.hidden_goal",
     "MemoryChain": "functional.gymnax",
     "PassiveTMaze": "functional.passive_tmaze",
+    "PointMass": "functional.point_mass",
     "PreviousActionReward": "functional.wrappers",
     "RepeatFirst": "functional.repeat",
     "RepeatPrevious": "functional.repeat",
     "TMaze": "functional.tmaze",
+    "TaskFamily": "functional.protocol",
     "TeacherTargets": "functional.protocol",
     "Transition": "functional.batch",
+    "Trial": "functional.trials",
     "has_functional": "functional.registry",
     "make_functional": "functional.registry",
     "reset_envs": "functional.batch",

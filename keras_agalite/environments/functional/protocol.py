@@ -137,3 +137,36 @@ class FunctionalEnv(abc.ABC):
         import jax
 
         return jax.vmap(self.observe)(states)
+
+
+class TaskFamily(FunctionalEnv):
+    """Environments that differ in a task, which no observation tells.
+
+    An episode of `reset` is one of a new task; `Trial` plays several of one.
+    """
+
+    @abc.abstractmethod
+    def draw_task(self, key: Any) -> Any:
+        """A task: any tree of arrays, without keys.
+
+        Args:
+            key: A key as `jax.random.key` makes it.
+        """
+
+    @abc.abstractmethod
+    def begin(self, key: Any, task: Any) -> Any:
+        """Begins an episode of a task.
+
+        Args:
+            key: A key as `jax.random.key` makes it.
+            task: From `draw_task`.
+
+        Returns:
+            The state, as `reset` does.
+        """
+
+    def reset(self, key: Any) -> Any:
+        import jax
+
+        draw, begin = jax.random.split(key)
+        return self.begin(begin, self.draw_task(draw))

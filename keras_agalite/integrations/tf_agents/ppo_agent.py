@@ -7,7 +7,9 @@ What differs from TF-Agents' agent:
 - an episode that was truncated keeps the value of its last observation, and GAE
   ends with the value after the last step, not with the value before it;
 - actions are drawn with noise keyed by a seed and the step, so that a run which is
-  resumed repeats the one that was not stopped.
+  resumed repeats the one that was not stopped;
+- several replicas of a `tf.distribute.Strategy` learn what one would from the whole
+  minibatch: advantages, clipping and diagnostics are those of all replicas.
 """
 
 from typing import Any
@@ -17,10 +19,11 @@ from tf_agents.agents import tf_agent
 from tf_agents.agents.ppo import ppo_agent, ppo_clip_agent, ppo_utils
 from tf_agents.trajectories import policy_step, trajectory
 from tf_agents.trajectories import time_step as ts
-from tf_agents.utils import common, value_ops
+from tf_agents.utils import common, eager_utils, value_ops
 
 from keras_agalite.integrations.tf_agents.networks import ActorNetwork, ValueNetwork
 from keras_agalite.integrations.tf_agents.ppo_policy import MemoryPPOPolicy
+from keras_agalite.integrations.tf_agents.replicas import num_replicas, total
 from keras_agalite.models import MemoryPolicy
 
 
@@ -36,6 +39,11 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
 
     Wrapped in `tf_agents.utils.common.function`, `train` is traced once.
 
+    Under a `tf.distribute.Strategy`, make policy, optimizer and agent in its scope,
+    collect outside of `strategy.run`, and call `train` inside of it with each
+    replica's rows of the minibatch, as many in each. The losses that it returns are
+    parts that add up: `strategy.reduce("SUM", loss, axis=None)`.
+
     Args:
         time_step_spec: Spec of the environment's time steps.
         action_spec: Spec of its actions.
@@ -50,11 +58,13 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
     Attributes:
         diagnostics: Tensors of the last call of `train`, by name: `entropy`,
             `kl_divergence`, `clip_fraction`, `explained_variance` and
-            `gradient_norm`. A function that wraps `train` in a graph returns them
-            from there.
+            `gradient_norm`, of the whole minibatch in every replica. A function
+            that wraps `train` in a graph returns them from there.
 
     Raises:
-        ValueError: If an argument is one that this agent sets itself.
+        ValueError: If an argument is one that this agent sets itself; if several
+            replicas are not to aggregate their losses, or `train` is called outside
+            of `strategy.run`.
     """
 
     def __init__(
@@ -100,10 +110,17 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
                 "normalize_observations=True does. Received: "
                 "normalize_observations=True"
             )
+        self._replicas = num_replicas()
+        if self._replicas > 1 and not self._aggregate_losses_across_replicas:
+            raise ValueError(
+                "`aggregate_losses_across_replicas` must be True where several "
+                "replicas learn: their gradients are added up. Received: "
+                "aggregate_losses_across_replicas="
+                f"{self._aggregate_losses_across_replicas!r}, {self._replicas} replicas"
+            )
         if optimizer is not None:
             # Now, so that `train` creates no variables and is traced once.
             optimizer.build(actor.trainable_variables)
-        self._initial_state: Any = None
         self.diagnostics: dict[str, Any] = {}
         # Same specs as TF-Agents' own collect policy, one run instead of two.
         self._collect_policy = MemoryPPOPolicy(
@@ -120,13 +137,71 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
     def _train(
         self, experience: Any, weights: Any = None, initial_state: Any = None
     ) -> tf_agent.LossInfo:
-        self._initial_state = initial_state
-        try:
-            loss = super()._train(experience, weights)
-        finally:
-            self._initial_state = None
-        self.diagnostics["gradient_norm"] = self._grad_norm
-        return loss
+        # Of this replica alone: others may be at work in threads of the same agent.
+        self._check_replicas()
+        experience = self._as_trajectory(experience)
+        mask, info = ppo_utils.make_trajectory_mask(experience), experience.policy_info
+        old = self._distribution(info["dist_params"])
+        batch = {
+            "time_steps": ts.TimeStep(
+                experience.step_type,
+                experience.reward,
+                experience.discount,
+                experience.observation,
+            ),
+            "actions": experience.action,
+            "act_log_probs": common.log_probability(
+                old, experience.action, self._action_spec
+            ),
+            "returns": info["return"],
+            "normalized_advantages": _standardize(info["advantage"], weights),
+            "action_distribution_parameters": info["dist_params"],
+            "weights": mask if weights is None else weights * mask,
+            "old_value_predictions": info["value_prediction"],
+            "initial_state": initial_state,
+        }
+        for epoch in range(self._num_epochs):
+            detailed = self._debug_summaries and epoch in (0, self._num_epochs - 1)
+            loss, diagnostics = self._update(batch, detailed)
+        if self.update_normalizers_in_train:
+            self.update_reward_normalizer(experience.reward)
+        self._summarize(loss, diagnostics)
+        self._grad_norm = diagnostics["gradient_norm"]
+        self.diagnostics = diagnostics
+        return tf.nest.map_structure(tf.identity, loss)
+
+    def _update(
+        self, batch: dict[str, Any], detailed: bool
+    ) -> tuple[tf_agent.LossInfo, dict[str, Any]]:
+        """One step of the optimizer, with the gradient of all replicas."""
+        with tf.GradientTape() as tape:
+            loss, diagnostics = self._loss(
+                **batch, debug_summaries=detailed, training=True
+            )
+        weights = self._actor_net.trainable_weights
+        found = zip(tape.gradient(loss.loss, weights), weights, strict=True)
+        known = [(x, weight) for x, weight in found if x is not None]
+        gradients = total([x for x, _ in known])
+        if self._gradient_clipping > 0:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._gradient_clipping)
+        pairs = list(zip(gradients, [weight for _, weight in known], strict=True))
+        if self._summarize_grads_and_vars and detailed:
+            eager_utils.add_gradients_summaries(pairs, self.train_step_counter)
+            eager_utils.add_variables_summaries(pairs, self.train_step_counter)
+        self._optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+        self.train_step_counter.assign_add(1)
+        return loss, {**diagnostics, "gradient_norm": tf.linalg.global_norm(gradients)}
+
+    def _check_replicas(self) -> None:
+        replicas = num_replicas()
+        outside = replicas > 1 and tf.distribute.in_cross_replica_context()
+        if replicas != self._replicas or outside:
+            raise ValueError(
+                "`train` must be called inside `strategy.run`, by the strategy in "
+                f"whose scope the agent was made. Received: {self._replicas} replicas "
+                f"where it was made, {replicas} here"
+                + (", outside of `strategy.run`" if outside else "")
+            )
 
     def get_loss(
         self,
@@ -141,12 +216,43 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         debug_summaries: bool,
         old_value_predictions: Any = None,
         training: bool = False,
+        initial_state: Any = None,
     ) -> tf_agent.LossInfo:
         """PPO's loss from one run of the memory over the sequences."""
-        state = self._initial_state
-        if state is None:
-            state = self._collect_policy.get_initial_state(tf.shape(returns)[0])
-        current, values, _ = self._collect_policy.run(time_steps, state, training)
+        return self._loss(
+            time_steps,
+            actions,
+            act_log_probs,
+            returns,
+            normalized_advantages,
+            action_distribution_parameters,
+            weights,
+            old_value_predictions,
+            initial_state,
+            debug_summaries,
+            training,
+        )[0]
+
+    def _loss(
+        self,
+        time_steps: ts.TimeStep,
+        actions: Any,
+        act_log_probs: Any,
+        returns: Any,
+        normalized_advantages: Any,
+        action_distribution_parameters: Any,
+        weights: Any,
+        old_value_predictions: Any,
+        initial_state: Any,
+        debug_summaries: bool,
+        training: bool,
+    ) -> tuple[tf_agent.LossInfo, dict[str, Any]]:
+        """PPO's loss, and the diagnostics of all replicas."""
+        if initial_state is None:
+            initial_state = self._collect_policy.get_initial_state(tf.shape(returns)[0])
+        current, values, _ = self._collect_policy.run(
+            time_steps, initial_state, training
+        )
         policy_loss = self.policy_gradient_loss(
             time_steps,
             actions,
@@ -157,6 +263,8 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             weights,
             debug_summaries,
         )
+        # As the losses: the replicas' parts of it add up.
+        clip_fraction = self._clip_fraction / self._replicas
         value_loss = self._value_loss(returns, values, old_value_predictions, weights)
         zero = tf.zeros_like(policy_loss)
         l2_loss = zero + self.l2_regularization_loss(debug_summaries)
@@ -166,11 +274,10 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             entropy_loss = self.entropy_regularization_loss(
                 time_steps, entropy, weights, debug_summaries
             )
-        old = ppo_utils.distribution_from_spec(
-            self._action_distribution_spec, action_distribution_parameters, False
-        )
-        self._summarize(entropy, old.kl_divergence(current), returns, values, weights)
-        return tf_agent.LossInfo(
+        old = self._distribution(action_distribution_parameters)
+        kl = tf.cast(old.kl_divergence(current), tf.float32)
+        diagnostics = _diagnose(entropy, kl, returns, values, weights)
+        loss = tf_agent.LossInfo(
             policy_loss + value_loss + l2_loss + entropy_loss,
             ppo_agent.PPOLossInfo(
                 policy_gradient_loss=policy_loss,
@@ -178,8 +285,14 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
                 l2_regularization_loss=l2_loss,
                 entropy_regularization_loss=entropy_loss,
                 kl_penalty_loss=zero,
-                clip_fraction=self._clip_fraction,
+                clip_fraction=clip_fraction,
             ),
+        )
+        return loss, {**diagnostics, "clip_fraction": total(clip_fraction)}
+
+    def _distribution(self, parameters: Any) -> Any:
+        return ppo_utils.distribution_from_spec(
+            self._action_distribution_spec, parameters, False
         )
 
     def _value_loss(self, returns: Any, values: Any, old: Any, weights: Any) -> Any:
@@ -196,24 +309,16 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             loss = tf.reduce_mean(error * weights)
         return loss * self._value_pred_loss_coef
 
-    def _summarize(
-        self, entropy: Any, kl: Any, returns: Any, values: Any, weights: Any
-    ) -> None:
-        """Scalars for TensorBoard, averaged over the steps that count."""
-
-        def mean(x: Any) -> Any:
-            return tf.reduce_sum(x * weights) / tf.reduce_sum(weights)
-
-        spread = mean(tf.square(returns - mean(returns)))
-        self.diagnostics = {
-            "entropy": mean(entropy),
-            "kl_divergence": mean(tf.cast(kl, tf.float32)),
-            "clip_fraction": self._clip_fraction,
-            "explained_variance": 1.0
-            - mean(tf.square(returns - values)) / tf.maximum(spread, 1e-8),
-        }
-        for name, value in self.diagnostics.items():
+    def _summarize(self, loss: tf_agent.LossInfo, diagnostics: dict[str, Any]) -> None:
+        """Scalars for TensorBoard, of all replicas."""
+        whole = total({"loss": loss.loss, **loss.extra._asdict()})
+        for name, value in {**whole, **diagnostics}.items():
             tf.summary.scalar(f"Losses/{name}", value, step=self.train_step_counter)
+        tf.summary.scalar(
+            "LearningRate/learning_rate",
+            ppo_utils.get_learning_rate(self._optimizer),
+            step=self.train_step_counter,
+        )
 
     def compute_return_and_advantage(
         self, next_time_steps: ts.TimeStep, value_preds: Any
@@ -303,3 +408,35 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         return tf.nest.map_structure(
             lambda x, y: tf.concat([x, y[:, None]], axis=1), experience, frame
         )
+
+
+def _diagnose(
+    entropy: Any, kl: Any, returns: Any, values: Any, weights: Any
+) -> dict[str, Any]:
+    """Means over the steps of all replicas that count."""
+    terms = (entropy, kl, returns, tf.square(returns - values))
+    sums = [tf.reduce_sum(x * weights) for x in (tf.ones_like(weights), *terms)]
+    count, *sums = total(sums)
+    mean_entropy, mean_kl, mean_return, mean_error = (x / count for x in sums)
+    spread = total(tf.reduce_sum(tf.square(returns - mean_return) * weights)) / count
+    return {
+        "entropy": mean_entropy,
+        "kl_divergence": mean_kl,
+        "explained_variance": 1.0 - mean_error / tf.maximum(spread, 1e-8),
+    }
+
+
+def _standardize(advantages: Any, weights: Any) -> Any:
+    """Advantages of mean 0 and deviation 1 over the minibatch of all replicas.
+
+    Args:
+        advantages: Of shape `(batch, time)`, this replica's.
+        weights: What `train` was given, broadcast to them; a step of weight 0, such
+            as padding, does not count. None counts all.
+    """
+    ones = tf.ones_like(advantages)
+    weights = ones if weights is None else ones * tf.cast(weights, ones.dtype)
+    count, summed = total([tf.reduce_sum(x) for x in (weights, weights * advantages)])
+    centred = advantages - tf.math.divide_no_nan(summed, count)
+    spread = total(tf.reduce_sum(weights * tf.square(centred)))
+    return centred * tf.math.rsqrt(tf.math.divide_no_nan(spread, count) + 1e-8)

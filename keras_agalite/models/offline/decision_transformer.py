@@ -102,6 +102,10 @@ class DecisionTransformer(TransformerPolicy):
         ) + cls.count_transformer(**config)
 
     @property
+    def max_length(self) -> int:
+        return self.segment_length
+
+    @property
     def memory_sizes(self) -> list[int]:
         return []
 

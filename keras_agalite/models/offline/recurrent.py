@@ -12,7 +12,7 @@ from keras_agalite.models.base import PolicyOutput, encode
 from keras_agalite.models.encoders import Encoder
 from keras_agalite.models.offline.returns import ConditionedOnReturn, check_return
 from keras_agalite.models.policy import MemoryPolicy
-from keras_agalite.ops.episodes import last_true
+from keras_agalite.ops import linear_recurrence
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -72,8 +72,8 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
         normalize_observations: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_return(target_return, return_scale)
-        if target_return is None:
+        target, scale = check_return(target_return, return_scale)
+        if target is None:
             raise ValueError(
                 "`target_return` must be a finite number; a MemoryPolicy has none. "
                 "Received: target_return=None"
@@ -94,7 +94,7 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
                 "`encoder` must be one of a Dict with `previous_reward` of shape (1,). "
                 f"Received: observation_space={space}"
             )
-        self.target_return, self.return_scale = target_return, return_scale
+        self.target_return, self.return_scale = target, scale
 
     @property
     def memory_inputs(self) -> int:
@@ -126,7 +126,7 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
         target_return: Any = None,
     ) -> tuple[Any, list[Any]]:
         """The first half of a call: see `MemoryPolicy.remember`."""
-        batch, length = self._check_observations(observations)
+        batch, length = self._check_observations(observations, state, start)
         *memory, counters = self.initial_state(batch) if state is None else state
         reward = ops.cast(observations["previous_reward"][:, :, 0], "float32")
         target = self.targets(target_return, reward)
@@ -144,7 +144,7 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["actor"]
+        del config["actor"], config["merge_units"]
         return {
             **config,
             "target_return": self.target_return,
@@ -164,14 +164,12 @@ def rewards_so_far(reward: Any, counters: Any, start: Any) -> Any:
         Tensor of shape `(batch, time)`.
     """
     was_a_step = counters[:, :1] > 0
-    first = ops.where(was_a_step, counters[:, 1:] + reward[:, :1], 0.0)
+    # What led to the first step of an episode is of no episode.
+    first = ops.where(was_a_step, reward[:, :1], 0.0)
     reward = ops.concatenate([first, reward[:, 1:]], axis=1)
-    if start is None:
-        return ops.cumsum(reward, axis=1)
-    reward = ops.where(start, 0.0, reward)
-    count, last = last_true(start)
-    total = ops.cumsum(reward, axis=1)
-    if start.shape[1] == 1:
-        return total
-    before = ops.take_along_axis(total, last, axis=1)
-    return ops.where(count > 0, total - before, total)
+    if start is not None:
+        reward = ops.where(ops.cast(start, "bool"), 0.0, reward)
+    total, _ = linear_recurrence(
+        ops.ones_like(reward), reward, counters[:, 1], start=start
+    )
+    return total

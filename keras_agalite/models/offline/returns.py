@@ -1,12 +1,16 @@
 """What a policy is told of the return that it is to reach."""
 
-import math
+import numbers
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_agalite.models.base import Policy
+
+# Policies are told returns as float32.
+LARGEST = float(np.finfo(np.float32).max)
+SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 class ConditionedOnReturn(Policy):
@@ -44,7 +48,8 @@ class ConditionedOnReturn(Policy):
             `(action, state)`, as there.
 
         Raises:
-            ValueError: As there, or if the policy does not look at returns.
+            ValueError: As there, or if the policy does not look at returns, or the
+                return is no finite float32.
         """
         logits, _, state = self.step(observation, state, start, target_return)
         return self._choose(logits, deterministic, seed), state
@@ -70,7 +75,9 @@ class ConditionedOnReturn(Policy):
         self._check_target(target_return)
         if self.target_return is None:
             return self._run(observation, state, start)
-        target = self.target_return if target_return is None else target_return
+        if target_return is None:
+            target_return = self.target_return
+        target = _finite_rows(target_return)
         return self._run(observation, state, start, target_return=target)
 
     def targets(self, target_return: Any, like: Any) -> Any:
@@ -113,20 +120,55 @@ def _same(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
     return all(n == m for n, m in pairs if isinstance(n, int) and isinstance(m, int))
 
 
-def check_return(target_return: Any, return_scale: Any) -> None:
-    """Raises a ValueError if one is no finite number, or the scale not above zero."""
+def _finite_rows(target_return: Any) -> np.ndarray:
+    """Returns to reach as an array, all of them finite as float32."""
+    try:
+        target = np.asarray(target_return, np.float64)
+        fits = bool((np.abs(target) <= LARGEST).all())
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            "`target_return` must be a number or an array of shape (batch,), finite "
+            f"as float32. Received: target_return={target_return!r}"
+        )
+    return target
+
+
+def check_return(target_return: Any, return_scale: Any) -> tuple[Any, float]:
+    """Checks what a policy is told of returns.
+
+    Args:
+        target_return: A number or None.
+        return_scale: A number.
+
+    Returns:
+        Both as floats; None stays.
+
+    Raises:
+        ValueError: If one is no number, or they or their quotient are not finite as
+            float32, or the scale is not above zero there.
+    """
     for name, value in (
-        ("target_return", target_return),
+        ("target_return", 0.0 if target_return is None else target_return),
         ("return_scale", return_scale),
     ):
-        if value is None and name == "target_return":
-            continue
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value):
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= LARGEST:
             raise ValueError(
-                f"`{name}` must be a finite number. Received: {name}={value!r}"
+                f"`{name}` must be a number that is finite as float32. Received: "
+                f"{name}={value!r}"
             )
-    if return_scale <= 0:
+    target = None if target_return is None else float(target_return)
+    scale = float(return_scale)
+    if scale < SMALLEST:
         raise ValueError(
-            f"`return_scale` must be above 0. Received: return_scale={return_scale!r}"
+            "`return_scale` must be above 0, also as float32. Received: "
+            f"return_scale={return_scale!r}"
         )
+    if target is not None and abs(target) / scale > LARGEST:
+        raise ValueError(
+            "`target_return` divided by `return_scale` must be finite as float32. "
+            f"Received: target_return={target!r}, return_scale={scale!r}"
+        )
+    return target, scale

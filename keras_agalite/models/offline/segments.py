@@ -89,13 +89,13 @@ class SegmentPolicy(ConditionedOnReturn, Policy):
         check_encoder(encoder)
         check_sizes({"hidden_dim": hidden_dim, "segment_length": segment_length})
         check_bools({"action_tokens": action_tokens, "detach_memory": detach_memory})
-        check_return(target_return, return_scale)
+        target, scale = check_return(target_return, return_scale)
         _check_rates(dropout=dropout, attention_dropout=attention_dropout)
         if isinstance(action_space, dict):
             action_space = space_from_config(action_space)
         self.encoder = encoder
         self.hidden_dim, self.segment_length = hidden_dim, segment_length
-        self.target_return, self.return_scale = target_return, return_scale
+        self.target_return, self.return_scale = target, scale
         self.action_tokens, self.action_activation = action_tokens, action_activation
         self.dropout, self.attention_dropout = dropout, attention_dropout
         self.detach_memory = detach_memory
@@ -229,7 +229,7 @@ class SegmentPolicy(ConditionedOnReturn, Policy):
         target_return: Any = None,
         seed: Any = None,
     ) -> tuple[PolicyOutput, list[Any]]:
-        batch, length = self._check_observations(observations)
+        batch, length = self._check_observations(observations, state, start)
         noise = self._noise(training, seed)
         inputs = self._inputs(observations, target_return, batch, length)
         if state is None and start is None and length > 1:

@@ -129,6 +129,8 @@ def test_steps_equal_the_row(name):
 def test_a_start_empties_its_row_bit_for_bit(name):
     policy = shared(name)
     observations = rows(policy)
+    for part in observations.values():
+        part[0, 4] = np.nan  # what a broken sensor leaves behind
     state = None
     for t in range(5):
         _, _, state = policy.step(at(observations, t), state)
@@ -141,7 +143,8 @@ def test_a_start_empties_its_row_bit_for_bit(name):
     for a, b in zip(tree.flatten(new), tree.flatten(fresh[2]), strict=True):
         np.testing.assert_array_equal(to_numpy(a)[0], to_numpy(b)[0])
     assert_close(logits[1], plain[1])
-    assert abs(plain - fresh[0])[0].max() > 1e-4
+    assert abs(plain - fresh[0])[1].max() > 1e-4
+    assert np.isnan(plain[0]).any()
 
 
 @pytest.mark.parametrize("name", ["rate", RECURRENT])
@@ -149,6 +152,7 @@ def test_a_row_with_starts_equals_its_steps(name):
     policy = shared(name)
     observations, start = rows(policy, time=5), np.zeros((BATCH, 5), bool)
     start[0, 2] = start[1, 4] = True
+    observations["previous_reward"][0, 1] = np.nan  # an episode that went wrong
 
     out, last = compiled(lambda x, s: policy(x, None, s))(observations, start)
 
@@ -157,6 +161,7 @@ def test_a_row_with_starts_equals_its_steps(name):
         logits, _, state = policy.step(at(observations, t), state, start[:, t])
         assert_close(logits, out.logits[:, t])
     assert_close(state, last)
+    assert np.isfinite(to_numpy(out.logits)[0, 2:]).all()
 
 
 @every_model
@@ -324,6 +329,25 @@ def test_spaces_of_other_kinds(name, space, actions, encoder):
     assert (loss > 0).all()
 
 
+@pytest.mark.parametrize("name", ["rate", RECURRENT])
+def test_illegal_actions_have_no_chance(name):
+    mask = spaces.MultiBinary(3)
+    policy = make(name, spaces.Dict({"board": VECTOR, "action_mask": mask}))
+    observations = rows(policy, time=3)
+    observations["action_mask"][:] = [0, 1, 0]
+
+    out, _ = policy(observations)
+    action, _ = policy.act(at(observations, 0), seed=0)
+
+    assert (to_numpy(out.logits)[..., [0, 2]] == -1e9).all()
+    assert (action == ACTIONS.start + 1).all()
+    loss = policy.actor.imitation_loss(out.logits, np.full((BATCH, 3), action[0]))
+    np.testing.assert_allclose(to_numpy(loss), 0, atol=1e-6)
+    observations["action_mask"][:] = 0
+    with pytest.raises(ValueError, match="`action_mask` must leave an action"):
+        policy.act(at(observations, 0))
+
+
 def test_the_loss_of_a_box_is_half_the_squared_error():
     policy = make("rate", actions=spaces.Box(-1, 1, (2,)))
     params = ops.convert_to_tensor([[0.5, -0.5, 3.0, 3.0]])
@@ -378,7 +402,12 @@ def test_a_rollout_gives_what_the_policy_needs():
     [
         ({"segment_length": 0}, "segment_length=0"),
         ({"target_return": float("nan")}, "target_return=nan"),
+        ({"target_return": 10**400}, "target_return=1000"),
+        ({"target_return": 1e39}, r"target_return=1e\+39"),
+        ({"target_return": True}, "target_return=True"),
         ({"return_scale": 0.0}, "return_scale=0.0"),
+        ({"return_scale": 1e-40}, "return_scale=1e-40"),
+        ({"target_return": 1e30, "return_scale": 1e-30}, "return_scale=1e-30"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"valve": "tap"}, "valve='tap'"),
         ({"valve_heads": 3}, "valve_heads=3"),
@@ -394,6 +423,16 @@ def test_arguments_out_of_range_are_refused(change, message):
 
 
 @pytest.mark.once
+def test_returns_may_be_numbers_of_numpy(tmp_path):
+    policy = make(RECURRENT, target_return=np.float32(2), return_scale=np.int64(4))
+    policy.save_to_preset(tmp_path / "preset")
+
+    loaded = Policy.from_preset(tmp_path / "preset")
+
+    assert (loaded.target_return, loaded.return_scale) == (2.0, 4.0)
+
+
+@pytest.mark.once
 def test_rows_that_do_not_fit_are_refused():
     window, policy = shared("decision_transformer"), shared("rate")
     with pytest.raises(ValueError, match=r"segment_length=3 .*Received: 4"):
@@ -402,6 +441,15 @@ def test_rows_that_do_not_fit_are_refused():
         policy(rows(policy), target_return=np.zeros(3, "float32"))
     with pytest.raises(ValueError, match=r"`target_return` must have.*shape=\(3,\)"):
         policy.act(policy.sample_observation(2), target_return=[1.0, 2.0, 3.0])
+    for target in (float("nan"), [1.0, float("inf")], 1e39, 10**400, "high"):
+        with pytest.raises(ValueError, match="`target_return` must be a number or an"):
+            policy.act(policy.sample_observation(2), target_return=target)
+    for model in (policy, shared(RECURRENT)):
+        for start in (np.zeros((BATCH, TIME + 1), bool), np.zeros((1, TIME), bool)):
+            with pytest.raises(ValueError, match=r"`start` must have the shape"):
+                model(rows(model), start=start)
+        with pytest.raises(ValueError, match="`observations` and `state` must have"):
+            model(rows(model), model.initial_state(1))
     with pytest.raises(ValueError, match="without the keys previous_action and"):
         make("rate", space=policy.observation_space)
     with pytest.raises(ValueError, match="with `previous_reward`"):

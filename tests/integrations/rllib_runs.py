@@ -242,4 +242,5 @@ if __name__ == "__main__":
         code = 0
     except Exception:
         traceback.print_exc()
-    os._exit(code)  # Ray's own end may start Ray again, and wait for it
+    finally:
+        os._exit(code)  # Ray's own end may start Ray again, and wait for it

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Its own processes and network; the death of the first process ends all others.
+# Its own processes and network; with the test, or the first process, all others end.
 NAMESPACE = (
+    *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"),
     *("sh", "-c", 'ip link set lo up && exec "$@"', "sh"),
 )

@@ -81,7 +81,9 @@ def algorithms():
     algorithm.stop()
     report = {"ppo": returns[-1]}
     for name, config in (("impala", IMPALAConfig()), ("appo", APPOConfig())):
-        algorithm = make_config(config, num_env_runners=1).build_algo()
+        config = make_config(config, num_env_runners=1)
+        config.reporting(min_time_s_per_iteration=0)  # 10 by default
+        algorithm = config.build_algo()
         before = weights_of(algorithm)
         begin = time.monotonic()
         changed = False
@@ -240,4 +242,5 @@ if __name__ == "__main__":
         code = 0
     except Exception:
         traceback.print_exc()
-    os._exit(code)  # Ray's own end may start Ray again, and wait for it
+    finally:
+        os._exit(code)  # Ray's own end may start Ray again, and wait for it

@@ -37,7 +37,7 @@ def compile_update(run: Run) -> tuple[Any, tuple[Any, ...]]:
         learner.optimizer,
         batch,
         ppo.order(learner.iteration)[0],
-        *ppo._fixed(learner),
+        *ppo.fixed(learner),
     )
     return jax.jit(ppo.update).lower(*inputs).compile(), inputs
 
@@ -45,7 +45,10 @@ def compile_update(run: Run) -> tuple[Any, tuple[Any, ...]]:
 def measure(run: Run, rounds: int) -> tuple[int, int, float]:
     """Trained weights, bytes of memory and seconds of an update."""
     update, inputs = compile_update(run)
-    work = lambda: jax.block_until_ready(update(*inputs))  # noqa: E731
+
+    def work() -> None:
+        jax.block_until_ready(update(*inputs))
+
     work()
     median = statistics.median(seconds(work) for _ in range(rounds))
     trained = sum(math.prod(v.shape) for v in run.ppo.variables)

@@ -34,13 +34,19 @@ def saved_activations(
     """
     able = [n for n, cls in MEMORIES.items() if issubclass(cls, SequenceMemory)]
     names = names or able
-    for i, name in enumerate(names):
-        progress(f"saved_activations: {name}", i, len(names))
+    for name in names:
         if name not in able:
             raise ValueError(
                 f"Expected memories that keep activations in 8 bits: {', '.join(able)}."
                 f" Received: {name!r}"
             )
+    if BACKEND not in _KEPT:
+        raise ValueError(
+            f"Expected a backend that says what it keeps: {', '.join(_KEPT)}. "
+            f"Received: {BACKEND}"
+        )
+    for i, name in enumerate(names):
+        progress(f"saved_activations: {name}", i, len(names))
         layers = [make(name, form) for form in FORMS]
         layers[1].set_weights(layers[0].get_weights())
         yield {"memory": name, **compare(*layers, batch, steps, rounds)}

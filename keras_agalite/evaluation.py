@@ -227,6 +227,8 @@ def _describe(env: Any, arguments: dict[str, Any]) -> dict[str, Any]:
 def _whole(name: str, value: Any) -> int:
     """A whole number, also one of NumPy, as Python's."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return operator.index(value)
     except TypeError:
         raise ValueError(

@@ -118,6 +118,7 @@ def run(block, python, folder, environment):
         capture_output=True,
         text=True,
         check=False,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -117,13 +117,17 @@ def main(arguments: list[str] | None = None) -> int:
     _add_runs(trials)
     trials.add_argument("--trials", type=positive, help="default: the recipes'")
     trials.add_argument("--sampled", action="store_true", help="draw actions")
-    trials.add_argument("--json", type=Path, metavar="FILE", help="write the result")
-    trials.add_argument("--plot", type=Path, metavar="FILE", help="draw the result")
+    trials.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the result"
+    )
+    trials.add_argument(
+        "--plot", type=output_file, metavar="FILE", help="draw the result"
+    )
     trials.set_defaults(function=_trials)
 
     report = commands.add_parser("report", help="write a web page about runs")
     _add_runs(report)
-    report.add_argument("--out", type=Path, metavar="FILE.html", required=True)
+    report.add_argument("--out", type=output_file, metavar="FILE.html", required=True)
     report.set_defaults(function=_report)
 
     record = commands.add_parser("record", help="play episodes and record them")

@@ -84,7 +84,7 @@ class Trial(gymnasium.Wrapper[Any, Any, Any, Any]):
             positive integer; at a reset, if the environment does not report its task.
 
     Example:
-        >>> env = Trial(gymnasium.make("HiddenTask-v0"), num_episodes=3)
+        >>> env = Trial(env, num_episodes=3)  # whose infos have "task"
         >>> observation, info = env.reset(seed=0)
         >>> observation["previous_end"]
         array([0.], dtype=float32)

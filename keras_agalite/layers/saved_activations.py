@@ -30,6 +30,11 @@ class Dense(keras.layers.Dense):
         check_saved_activations(saved_activations)
         self.saved_activations = saved_activations
 
+    def quantize(self, *args: Any, type_check: bool = True, **kwargs: Any) -> None:
+        # Keras refuses subclasses, whose `call` it does not know. This is its own.
+        type_check = type_check and self.saved_activations is not None
+        super().quantize(*args, type_check=type_check, **kwargs)
+
     def call(self, inputs: Any, training: Any = None) -> Any:
         if self.saved_activations is None:
             return super().call(inputs, training=training)

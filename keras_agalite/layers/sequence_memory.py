@@ -92,8 +92,8 @@ class SequenceMemory(ConfiguredMemory):
 
     With `saved_activations="int8"` training takes less memory: the outputs are the
     same, and what the backward pass reads of dense layers, layer normalisations, gates
-    and the attention of GTrXL and TrMRL is kept in 8 bits, so that gradients are about
-    as exact (docs/training.md). Presets do not hold it.
+    and the attention of GTrXL and TrMRL is kept in 8 bits. docs/training.md has the
+    error of the gradients. Presets do not hold it.
 
     Args:
         saved_activations: None, or `"int8"`.

@@ -105,7 +105,8 @@ class SHERLMerge(keras.layers.Layer):
         weights = layer_weights(
             layers, guide, self.agreement.kernel, self.agreement.bias
         )
-        merged = ops.sum(weights[..., None] * layers, axis=-2) + guide
+        weights = ops.cast(weights[..., None], layers.dtype)
+        merged = ops.sum(weights * layers, axis=-2) + guide
         update = self.output_norm(self.output_dense(ops.relu(merged)))
         last = features[-1]
         return ops.cast(update, last.dtype) + ops.cast(self.gate, last.dtype) * last

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_agalite.layers.checks import check_sizes
 from keras_agalite.layers.spatial_memory import SpatialMemory
+from keras_agalite.models.dense import mlp
 from keras_agalite.models.policy import MemoryPolicy
 from keras_agalite.ops.place_memory import STRATEGIES
 
@@ -117,8 +118,9 @@ class AdaptiveMemoryAllocator(keras.Model):
         self.first_epsilon = first_epsilon
         self.last_epsilon = last_epsilon
         self.epsilon_steps = epsilon_steps
-        self.hidden = keras.layers.Dense(units, activation="relu")
-        self.values = keras.layers.Dense(len(self.strategies))
+        self.hidden, self.values = mlp(
+            units, "relu", len(self.strategies), self.dtype_policy, gain=1.0
+        )
         self.compile(keras.optimizers.Adam(learning_rate), loss=_error)
         self.build((None,))
         self.optimizer.build(self.trainable_variables)

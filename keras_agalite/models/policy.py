@@ -111,9 +111,8 @@ class MemoryPolicy(Policy):
             )
         check_sizes({"head_units": head_units})
         memory.return_sequences = memory.return_state = True
-        if merge_units:
+        if type(merge_units) is not int or merge_units:
             check_sizes({"merge_units": merge_units})
-            add_merge(memory, merge_units)
         self.encoder = encoder
         self.memory = memory
         self.head_units = head_units
@@ -143,6 +142,8 @@ class MemoryPolicy(Policy):
         self.normalizer: ObservationNormalizer | None = None
         if normalize_observations:
             self.normalizer = ObservationNormalizer(self.observation_space)
+        if merge_units:
+            add_merge(memory, merge_units)
         self._build()
 
     def _build(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_agalite.ops.precision import at_least_float32
+
 EPSILON = 1e-8
 
 
@@ -20,8 +22,10 @@ def layer_redundancy(projected: Any) -> Any:
         projected: Tensor of shape `(..., layers, units)`.
 
     Returns:
-        Tensor of shape `(..., layers)`, at least 1: a layer counts itself.
+        Tensor of shape `(..., layers)`, at least 1: a layer counts itself. It has at
+        least float32.
     """
+    projected = ops.cast(projected, at_least_float32(projected.dtype))
     # Zero vectors have a direction of zeros, and a gradient of zero through it.
     square = ops.sum(ops.square(projected), axis=-1, keepdims=True)
     unit = projected / ops.sqrt(ops.maximum(square, EPSILON**2))
@@ -42,8 +46,12 @@ def layer_weights(projected: Any, guide: Any, kernel: Any, bias: Any) -> Any:
 
     Returns:
         Tensor of shape `(..., layers)`, of which the last axis sums to 1 or, where no
-        layer agrees with the guide, to 0.
+        layer agrees with the guide, to 0. It has at least float32.
     """
+    wide = at_least_float32(projected.dtype)
+    projected, guide, kernel, bias = (
+        ops.cast(x, wide) for x in (projected, guide, kernel, bias)
+    )
     agreement = ops.matmul(projected * guide[..., None, :], kernel) + bias
     rated = ops.relu(agreement[..., 0]) / layer_redundancy(projected)
     return rated / (ops.sum(rated, axis=-1, keepdims=True) + EPSILON)

@@ -489,7 +489,7 @@ def _released_info(name: str) -> PolicyInfo:
     preset = find_any(name)
     if isinstance(preset, OfflinePreset):
         # Its recipe has its sizes; the zoo has no specification of it.
-        found = json.loads((find_preset(name) / "evaluation.json").read_text())
+        found = json.loads((find_preset(name) / "evaluation.json").read_text("utf-8"))
         return PolicyInfo(
             name,
             preset.kind,

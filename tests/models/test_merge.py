@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from keras_agalite import GRU, AGaLiTe, GTrXL, Memoryless
-from keras_agalite.models import MemoryPolicy, MLPEncoder
+from keras_agalite.layers.sherl_merge import SHERLMerge
+from keras_agalite.models import MemoryPolicy, MLPEncoder, ReturnConditionedPolicy
 from keras_agalite.presets import Preset
+from keras_agalite.previous import previous_space
 from tests.helpers import compiled, gradients, random_starts, to_numpy
 from tests.models.conftest import ACTION_SPACES, VECTOR, randomise
 
@@ -125,6 +127,17 @@ def test_zeros_are_merged_without_nan(policy):
     randomise(policy)
 
 
+def test_half_precision_merges_without_nan():
+    layer = SHERLMerge(4, dtype="float16")
+    random = np.random.default_rng(0)
+    features = [random.normal(size=(ROWS, STEPS, n)).astype("float16") for n in (5, 8)]
+    features[0][0] = 0.0
+
+    merged = to_numpy(layer(features))
+
+    np.testing.assert_array_equal(merged, features[-1])
+
+
 def test_a_preset_holds_the_merge(policy, tmp_path):
     policy.save_to_preset(tmp_path / "preset")
     config = json.loads((tmp_path / "preset" / "config.json").read_text())
@@ -167,5 +180,11 @@ def test_what_it_refuses():
     actions = ACTION_SPACES["discrete"]
     with pytest.raises(ValueError, match="before the memory is built"):
         MemoryPolicy(MLPEncoder(VECTOR), built, actions, merge_units=4)
-    with pytest.raises(ValueError, match="`merge_units` must be a positive"):
-        MemoryPolicy(MLPEncoder(VECTOR), AGaLiTe(2), actions, merge_units=-1)
+    for units in (-1, False, None, 0.0):
+        with pytest.raises(ValueError, match="`merge_units` must be a positive"):
+            MemoryPolicy(MLPEncoder(VECTOR), AGaLiTe(2), actions, merge_units=units)
+    space = previous_space(VECTOR, actions)
+    with pytest.raises(ValueError, match="Expected no argument `merge_units`"):
+        ReturnConditionedPolicy(
+            MLPEncoder(space), AGaLiTe(2), actions, target_return=1.0, merge_units=4
+        )

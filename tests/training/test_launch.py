@@ -56,13 +56,18 @@ def test_lines_say_who_printed_them(capfd):
     assert err.splitlines() == ["[1] last, without an end"]
 
 
-def test_the_first_that_fails_ends_all(capfd):
+def test_the_first_that_fails_ends_all(capfd, tmp_path):
     deaf = "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
-    deaf += f"; print(os.getpid()); {ENDLESS}"
+    ready = tmp_path / "ready"
+    deaf += f"; print(os.getpid(), flush=True); open({str(ready)!r}, 'w'); {ENDLESS}"
+    fails = f"""
+import os, time
+while not os.path.exists({str(ready)!r}):
+    time.sleep(0.01)
+raise SystemExit(3)
+"""
     with pytest.raises(TrainingError, match=r"ended: process 1 ended with exit code 3"):
-        supervise(
-            programs(deaf, "import time; time.sleep(0.3); raise SystemExit(3)"), 5
-        )
+        supervise(programs(deaf, fails), 5)
     out, err = capfd.readouterr()
     assert not is_running(int(out.splitlines()[0].removeprefix("[0] ")))
     assert "starting all again" not in err  # it would fail again
@@ -78,6 +83,12 @@ def test_what_fails_for_want_of_another_is_a_loss(monkeypatch):
     both = "raise SystemExit(2)", "import os; os.kill(os.getpid(), 9)"
     with pytest.raises(TrainingError, match="exit code 2, process 1 was killed by SIG"):
         supervise(programs(*both), 0)
+
+
+def test_who_is_aborted_for_another_is_no_loss():
+    assert not launch._is_loss([1, -signal.SIGABRT])
+    assert launch._is_loss([-signal.SIGABRT])
+    assert launch._is_loss([1, -signal.SIGKILL])
 
 
 def killed_until(folder, starts):
@@ -166,8 +177,6 @@ def test_processes_get_a_free_port_of_this_machine(monkeypatch):
         [(host, port)] = [address.split(":") for address in addresses]
         assert host == "127.0.0.1"
         assert int(port) != taken.getsockname()[1]
-    with socket.socket() as free:
-        free.bind((host, int(port)))
     for i, command in enumerate(commands):
         assert command[:7] == [
             sys.executable, "-m", "training", "train", "recipe.toml", "--set", "seed=1"

@@ -61,6 +61,12 @@ def episode_returns(
         environment_arguments=recipe.environment_arguments,
         on_step=on_step,
     )
+    episodes = [len(trial) for trial in returns[:trials]]
+    if len(set(episodes)) > 1:
+        raise ValueError(
+            "Expected trials of equally many episodes. Received: trials of "
+            f"{min(episodes)} to {max(episodes)} in {recipe.environment}"
+        )
     return np.array(returns[:trials])
 
 

@@ -300,7 +300,7 @@ class PPO:
         """
         batch, statistics = self.begin(state.statistics, experience)
         order = self.order(state.iteration)
-        fixed = self._fixed(state)
+        fixed = self.fixed(state)
 
         def minibatch(carry: Any, rows: Any) -> Any:
             *carry, metrics = self.update(*carry, batch, rows, *fixed)
@@ -312,7 +312,7 @@ class PPO:
         state = LearnerState(*carry, state.iteration + 1, statistics, state.frozen)
         return state, jax.tree.map(jnp.mean, metrics)
 
-    def _fixed(self, state: LearnerState) -> Any:
+    def fixed(self, state: LearnerState) -> Any:
         """What stays as it is during an iteration: the last arguments of `update`."""
         return self.teacher_coefficient_at(state.iteration), state.given
 
@@ -324,7 +324,7 @@ class PPO:
         """
         batch, statistics = self._begin(state.statistics, experience)
         order = self._order(state.iteration)
-        fixed = self._fixed(state)
+        fixed = self.fixed(state)
         weights, optimizer, every = state.weights, state.optimizer, []
         for rows in order:
             weights, optimizer, metrics = self._update(

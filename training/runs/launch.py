@@ -142,13 +142,19 @@ def supervise(commands: Commands, restarts: int) -> None:
             if not codes:
                 return
             what = ", ".join(f"process {i} {_say(code)}" for i, code in codes.items())
-            # Others may have failed for want of the one that was killed.
-            lost = min(codes.values()) < 0
+            lost = _is_loss(list(codes.values()))
             if REFUSED in codes.values() and not lost:
                 raise ValueError(f"Expected every process to train. Received: {what}")
             if left == 0 or not lost:
                 raise TrainingError(f"The processes were ended: {what}.")
             tell(f"{what}: starting all again, {left - 1} more times left", sys.stderr)
+
+
+def _is_loss(codes: list[int]) -> bool:
+    """Whether one was killed; others may have failed for want of it."""
+    killed = [code for code in codes if code < 0]
+    # JAX aborts those whose process 0 has failed by itself.
+    return any(code != -signal.SIGABRT for code in killed) or len(killed) == len(codes)
 
 
 def _say(code: int) -> str:
@@ -205,7 +211,7 @@ def _run(
         if asked:  # it may have come while the last of them was started
             for process in processes:
                 process.send_signal(asked[0])
-        codes = _wait(processes)
+        codes = _wait(processes, asked)
     finally:
         _end(processes)
     for reader in readers:
@@ -213,11 +219,12 @@ def _run(
     return codes
 
 
-def _wait(processes: list[Any]) -> dict[int, int]:
+def _wait(processes: list[Any], asked: list[int]) -> dict[int, int]:
     """Waits until all have ended, or one has failed; gives what is not 0."""
     # One that a signal stopped has asked the others to save and stop as well.
-    well = {None, 0} | {128 + n for n in SIGNALS} | {-n for n in SIGNALS}
+    stopped = {128 + n for n in SIGNALS}
     while True:
+        well = {None, 0} | stopped | ({-n for n in SIGNALS} if asked else set())
         codes = [process.poll() for process in processes]
         if None not in codes or set(codes) - well:
             break

@@ -42,7 +42,8 @@ def sweep(
         for text in [*overrides, f"seed={seed}"]:
             command += ["--set", text]
         command += ["--run-dir", str(folder / f"seed_{seed}")]
-        command += ["--parent", str(os.getpid())]
+        # Tasks of SLURM would join each other.
+        command += ["--processes", "1", "--parent", str(os.getpid())]
         code = _run(command)
         for number in SIGNALS:
             if code in (128 + number, -number):

@@ -137,7 +137,7 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
     def _train(
         self, experience: Any, weights: Any = None, initial_state: Any = None
     ) -> tf_agent.LossInfo:
-        # Of this replica alone: others may be at work in threads of the same agent.
+        # Of this replica alone: other replicas run in threads of the same agent.
         self._check_replicas()
         experience = self._as_trajectory(experience)
         mask, info = ppo_utils.make_trajectory_mask(experience), experience.policy_info

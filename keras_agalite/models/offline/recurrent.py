@@ -78,6 +78,11 @@ class ReturnConditionedPolicy(ConditionedOnReturn, MemoryPolicy):
                 "`target_return` must be a finite number; a MemoryPolicy has none. "
                 "Received: target_return=None"
             )
+        if unknown := {"actor", "merge_units"} & set(kwargs):
+            raise ValueError(
+                f"Expected no argument `{unknown.pop()}`, which a preset of a "
+                f"{type(self).__name__} cannot hold. Received: {kwargs}"
+            )
         super().__init__(
             encoder,
             memory,

@@ -39,6 +39,15 @@ def programs(*codes):
     return lambda: [[sys.executable, "-S", "-c", code] for code in codes]
 
 
+def after(file, code):
+    """A program that waits for a file first."""
+    return (
+        "import os, time\n"
+        f"while not os.path.exists({str(file)!r}):\n"
+        f"    time.sleep(0.01)\n{code}"
+    )
+
+
 def is_running(pid):
     try:
         os.kill(pid, 0)
@@ -60,12 +69,7 @@ def test_the_first_that_fails_ends_all(capfd, tmp_path):
     deaf = "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     ready = tmp_path / "ready"
     deaf += f"; print(os.getpid(), flush=True); open({str(ready)!r}, 'w'); {ENDLESS}"
-    fails = f"""
-import os, time
-while not os.path.exists({str(ready)!r}):
-    time.sleep(0.01)
-raise SystemExit(3)
-"""
+    fails = after(ready, "raise SystemExit(3)")
     with pytest.raises(TrainingError, match=r"ended: process 1 ended with exit code 3"):
         supervise(programs(deaf, fails), 5)
     out, err = capfd.readouterr()
@@ -78,9 +82,13 @@ def test_what_is_refused_is_not_started_again():
         supervise(programs("raise SystemExit(2)", ENDLESS), 5)
 
 
-def test_what_fails_for_want_of_another_is_a_loss(monkeypatch):
+def test_what_fails_for_want_of_another_is_a_loss(monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "SECONDS_BETWEEN_LOOKS", 0.5)  # both fail between
-    both = "raise SystemExit(2)", "import os; os.kill(os.getpid(), 9)"
+    gone = tmp_path / "gone"
+    both = (
+        after(gone, "raise SystemExit(2)"),
+        f"import os; open({str(gone)!r}, 'w'); os.kill(os.getpid(), 9)",
+    )
     with pytest.raises(TrainingError, match="exit code 2, process 1 was killed by SIG"):
         supervise(programs(*both), 0)
 

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from keras_agalite.environments.catalog import ENVIRONMENTS
 from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.zoo import list_policies, specs
+from training.analysis import which_memory_page
 from training.atomic_write import write_text
 
 ROOT = Path(__file__).parents[2]
@@ -236,4 +237,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "released policies": released_policies,
     "policies": policies,
     "environments": environments,
+    "losses": which_memory_page.losses,
+    "scores and costs": lambda: _table(*which_memory_page.table()),
+    "claims": which_memory_page.claims,
+    "missing runs": which_memory_page.commands,
 }

@@ -122,7 +122,7 @@ class Cell(NamedTuple):
         policy = read_values(ROOT / self.file)["policy"]
         preset = find_spec(policy).preset(MEMORIES[self.memory].short_name)
         arguments = self.recipe().memory_arguments
-        memory = dataclasses.replace(preset.memory, arguments=arguments)
+        memory = preset.memory._replace(arguments=arguments)
         return dataclasses.replace(preset, memory=memory).num_weights
 
 

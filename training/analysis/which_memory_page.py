@@ -67,7 +67,7 @@ def claims(kept: dict[str, Any] | None = None) -> str:
     steps, states = [], []
     for setting, sizes in SIZES.items():
         costs = _costs(kept, setting)
-        for rival in RIVALS if costs else ():
+        for rival in (name for name in RIVALS if name in costs):
             ours, theirs = costs[OURS], costs[rival]
             where = f"with {sizes} and a window of {theirs['window']}"
             saved = [1 - 1 / theirs[work]["ratio"] for work in ("act_1", "act_16")]
@@ -186,7 +186,7 @@ def _loss(kept: dict[str, Any], task: str) -> tuple[int, str]:
     elif better:
         text += f"Higher: {'; '.join(better)}."
     else:
-        text += f"None of the {len(known)} others that were run scores higher."
+        text += f"None of the others that were run ({len(known)}) scores higher."
     unknown = [name for name, e in found.items() if e is None]
     if known and unknown:
         text += f" Not run: {'; '.join(unknown)}."

@@ -25,6 +25,7 @@ RUNS = "runs/which_memory"
 KEPT = ROOT / "benchmarks" / "results" / "which_memory.json"
 STEPS = 1_000_000
 SEEDS = 3
+RESAMPLES = 1000  # three seeds can be drawn in 27 ways
 POINTS = 25  # of a kept curve
 
 
@@ -177,7 +178,7 @@ def scores(kept: dict[str, Any], cell: Cell) -> Scores:
 def estimate(kept: dict[str, Any], cell: Cell) -> Estimate | None:
     """The interquartile mean of a cell's training seeds; None if none was trained."""
     found = scores(kept, cell)
-    return estimate_mean(found) if len(found[0]) else None
+    return estimate_mean(found, RESAMPLES) if len(found[0]) else None
 
 
 def missing(kept: dict[str, Any]) -> Iterator[Cell]:

@@ -11,12 +11,12 @@ from training.analysis.which_memory import (
     MEMORIES,
     OURS,
     POINTS,
+    RESAMPLES,
     SEEDS,
     STEPS,
     TASKS,
     Cell,
     estimate,
-    missing,
     read_kept,
     scores,
 )
@@ -80,21 +80,22 @@ def claims(kept: dict[str, Any] | None = None) -> str:
         f"environments costs less than GTrXL's by {_listed(steps)}.",
         f'"Less than half the memory." {_verdict(states)} Of the bytes of GTrXL\'s '
         f"state, AGaLiTe's has {_listed(states)}.",
-        *(_beside_rivals(kept, task) for task in TASKS),
+        f'"Similar or better." {_beside_rivals(kept)}',
     ]
     return "\n".join(f"- {line}" for line in lines)
 
 
-def commands(kept: dict[str, Any] | None = None) -> str:
-    """The commands that train what is missing."""
+def progress(kept: dict[str, Any] | None = None) -> str:
+    """How much of the experiment is done."""
     kept = read_kept() if kept is None else kept
-    lines = [cell.command for cell in missing(kept)]
-    if not lines:
-        return f"All {len(CELLS)} cells have {SEEDS} training seeds."
     done = sum(len(scores(kept, cell)[0]) for cell in CELLS)
+    number = SEEDS * len(CELLS)
+    if done == number:
+        return f"All {number} runs are done: {SEEDS} training seeds of each memory."
     return (
-        f"{done} of {len(CELLS) * SEEDS} runs are done. These commands train the "
-        "others:\n\n```\n" + "\n".join(lines) + "\n```"
+        f"**{done} of {number} runs are done** ({len(CELLS)} pairs of a memory and a "
+        f"task, {SEEDS} training seeds each). The others are `not run` below; "
+        "`python -m benchmarks.which_memory commands` prints what trains them."
     )
 
 
@@ -117,9 +118,12 @@ def plot(file: Path, kept: dict[str, Any] | None = None) -> None:
         if task in kept["random"]:
             axes.axhline(kept["random"][task], color="gray", ls=":", label="random")
         axes.set(title=task, ylabel=_unit(task), xlabel="million steps", xlim=(0, 1))
+        axes.set_ylim((0, 1.02) if _unit(task) == "success" else (-1, 1))
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small")
+        else:
+            axes.text(0.5, 0, "not run", ha="center")
     metadata = {"Description": fingerprint(kept)}
     write_whole(file, lambda out: figure.savefig(out, dpi=90, metadata=metadata))
     plt.close(figure)
@@ -158,7 +162,7 @@ def _against(kept: dict[str, Any], ours: Cell, theirs: Cell) -> str:
     """How likely a seed of theirs is better, where that can be told."""
     if min(len(_runs(kept, ours)), len(_runs(kept, theirs))) < SEEDS:
         return ""
-    chance = estimate_improvement(scores(kept, theirs), scores(kept, ours))
+    chance = estimate_improvement(scores(kept, theirs), scores(kept, ours), RESAMPLES)
     return (
         f", better with probability {chance.value:.2f} ({chance.low:.2f} to "
         f"{chance.high:.2f})"
@@ -225,8 +229,16 @@ def _listed(cases: list[tuple[bool, str]]) -> str:
     return "; ".join(text for _, text in cases) or "(not measured)"
 
 
-def _beside_rivals(kept: dict[str, Any], task: str) -> str:
-    """AGaLiTe beside GTrXL in a task."""
-    known = {m: _score(kept, Cell(task, m)) for m in (OURS, *RIVALS)}
-    text = "; ".join(f"{m} {score or 'not run'}" for m, score in known.items())
-    return f'"Similar or better than GTrXL", {task}, {_unit(task)}: {text}.'
+def _beside_rivals(kept: dict[str, Any]) -> str:
+    """AGaLiTe beside GTrXL in the tasks in which both were run."""
+    known, unknown = [], []
+    for task in TASKS:
+        found = {m: _score(kept, Cell(task, m)) for m in (OURS, *RIVALS)}
+        texts = "; ".join(f"{m} {score or 'not run'}" for m, score in found.items())
+        if found[OURS] and any(found[m] for m in RIVALS):
+            known.append(f"{task}, {_unit(task)}: {texts}.")
+        else:
+            unknown.append(task)
+    if unknown:
+        known.append(f"Not measured in {', '.join(unknown)}.")
+    return " ".join(known)

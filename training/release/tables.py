@@ -240,5 +240,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "losses": which_memory_page.losses,
     "scores and costs": lambda: _table(*which_memory_page.table()),
     "claims": which_memory_page.claims,
-    "missing runs": which_memory_page.commands,
+    "runs that are done": which_memory_page.progress,
 }

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
 from training.analysis.estimates import estimate_improvement
 from training.analysis.which_memory import (
     CELLS,
@@ -17,10 +19,12 @@ from training.analysis.which_memory import (
     TASKS,
     Cell,
     estimate,
-    read_kept,
     scores,
 )
 from training.atomic_write import write_whole
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
 
 FIGURE = "docs/images/which_memory.png"
 RIVALS = [name for name in MEMORIES if name.startswith("GTrXL")]
@@ -33,17 +37,15 @@ PAPER, PAGE = "paper", "page"
 SIZES = {PAPER: "the paper's sizes", PAGE: "the sizes of this page"}
 
 
-def losses(kept: dict[str, Any] | None = None) -> str:
+def losses(kept: dict[str, Any]) -> str:
     """Where other memories are better than AGaLiTe, as a list; the worst first."""
-    kept = read_kept() if kept is None else kept
     lines = [_loss(kept, task) for task in TASKS]
     lines.sort(key=lambda line: line[0])
     return "\n".join(f"- {text}" for _, text in [*lines, (0, _cheaper(kept))])
 
 
-def table(kept: dict[str, Any] | None = None) -> tuple[list[str], list[list[str]]]:
+def table(kept: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Head and rows: each memory's scores and costs."""
-    kept = read_kept() if kept is None else kept
     head = ["memory", "weights"]
     head += [f"{task}, {_unit(task)}" for task in TASKS]
     head += [*WORKS.values(), "state, bytes"]
@@ -61,9 +63,8 @@ def table(kept: dict[str, Any] | None = None) -> tuple[list[str], list[list[str]
     return head, [*rows, ["random", "", *known, *[""] * (len(WORKS) + 1)]]
 
 
-def claims(kept: dict[str, Any] | None = None) -> str:
+def claims(kept: dict[str, Any]) -> str:
     """The paper's claims about GTrXL beside what was measured, as a list."""
-    kept = read_kept() if kept is None else kept
     steps, states = [], []
     for setting, sizes in SIZES.items():
         costs = _costs(kept, setting)
@@ -85,9 +86,8 @@ def claims(kept: dict[str, Any] | None = None) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def progress(kept: dict[str, Any] | None = None) -> str:
+def progress(kept: dict[str, Any]) -> str:
     """How much of the experiment is done."""
-    kept = read_kept() if kept is None else kept
     done = sum(len(scores(kept, cell)[0]) for cell in CELLS)
     number = SEEDS * len(CELLS)
     if done == number:
@@ -99,14 +99,8 @@ def progress(kept: dict[str, Any] | None = None) -> str:
     )
 
 
-def plot(file: Path, kept: dict[str, Any] | None = None) -> None:
+def plot(file: Path, kept: dict[str, Any]) -> None:
     """Draws what the training episodes scored, a panel for each task."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    kept = read_kept() if kept is None else kept
     steps = [STEPS * (part + 0.5) / POINTS / 1e6 for part in range(POINTS)]
     figure, panels = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     for task, axes in zip(TASKS, panels.flat, strict=True):

@@ -17,6 +17,7 @@ from keras_agalite.environments.catalog import ENVIRONMENTS
 from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.zoo import list_policies, specs
 from training.analysis import which_memory_page
+from training.analysis.which_memory import read_kept
 from training.atomic_write import write_text
 
 ROOT = Path(__file__).parents[2]
@@ -237,8 +238,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "released policies": released_policies,
     "policies": policies,
     "environments": environments,
-    "losses": which_memory_page.losses,
-    "scores and costs": lambda: _table(*which_memory_page.table()),
-    "claims": which_memory_page.claims,
-    "runs that are done": which_memory_page.progress,
+    "losses": lambda: which_memory_page.losses(read_kept()),
+    "scores and costs": lambda: _table(*which_memory_page.table(read_kept())),
+    "claims": lambda: which_memory_page.claims(read_kept()),
+    "runs that are done": lambda: which_memory_page.progress(read_kept()),
 }

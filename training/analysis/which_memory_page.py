@@ -30,7 +30,7 @@ FIGURE = "docs/images/which_memory.png"
 RIVALS = [name for name in MEMORIES if name.startswith("GTrXL")]
 WORKS = {
     "act_1": "a step of 1 environment",
-    "act_16": "a step of 16",
+    "act_16": "a step of 16 environments",
     "learn": "learning",
 }
 PAPER, PAGE = "paper", "page"
@@ -48,7 +48,7 @@ def table(kept: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Head and rows: each memory's scores and costs."""
     head = ["memory", "weights"]
     head += [f"{task}, {_unit(task)}" for task in TASKS]
-    head += [*WORKS.values(), "state, bytes"]
+    head += [f"{name}, AGaLiTe = 1" for name in WORKS.values()] + ["state, bytes"]
     costs = _costs(kept, PAGE)
     rows = []
     for name in MEMORIES:

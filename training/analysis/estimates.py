@@ -44,14 +44,17 @@ def probability_of_improvement(ours: Scores, theirs: Scores) -> float:
     return float(np.mean(chances))
 
 
-def estimate_mean(scores: Scores) -> Estimate:
+def estimate_mean(scores: Scores, resamples: int = RESAMPLES) -> Estimate:
     """The interquartile mean with its interval."""
-    return _estimate(lambda drawn: interquartile_mean(drawn[0]), [scores])
+    return _estimate(lambda drawn: interquartile_mean(drawn[0]), [scores], resamples)
 
 
-def estimate_improvement(ours: Scores, theirs: Scores) -> Estimate:
+def estimate_improvement(
+    ours: Scores, theirs: Scores, resamples: int = RESAMPLES
+) -> Estimate:
     """The probability of improvement with its interval."""
-    return _estimate(lambda drawn: probability_of_improvement(*drawn), [ours, theirs])
+    groups = [ours, theirs]
+    return _estimate(lambda x: probability_of_improvement(*x), groups, resamples)
 
 
 def interval(
@@ -99,7 +102,7 @@ def band(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _estimate(
-    function: Callable[[list[Scores]], float], groups: list[Scores]
+    function: Callable[[list[Scores]], float], groups: list[Scores], resamples: int
 ) -> Estimate:
     """A function of groups of scores, with its interval.
 
@@ -109,5 +112,5 @@ def _estimate(
     def draw(rng: np.random.Generator) -> float:
         return function([[rng.choice(x, len(x)) for x in scores] for scores in groups])
 
-    low, high = interval(draw)
+    low, high = interval(draw, resamples)
     return Estimate(function(groups), float(low), float(high))

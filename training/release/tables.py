@@ -16,6 +16,8 @@ from gymnasium import spaces
 from keras_agalite.environments.catalog import ENVIRONMENTS
 from keras_agalite.layers.catalog import MEMORIES
 from keras_agalite.zoo import list_policies, specs
+from training.analysis import which_memory_page
+from training.analysis.which_memory import read_kept
 from training.atomic_write import write_text
 
 ROOT = Path(__file__).parents[2]
@@ -236,4 +238,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "released policies": released_policies,
     "policies": policies,
     "environments": environments,
+    "losses": lambda: which_memory_page.losses(read_kept()),
+    "scores and costs": lambda: _table(*which_memory_page.table(read_kept())),
+    "claims": lambda: which_memory_page.claims(read_kept()),
+    "runs that are done": lambda: which_memory_page.progress(read_kept()),
 }

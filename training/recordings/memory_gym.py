@@ -13,7 +13,9 @@ import numpy as np
 
 from training.recordings.players import Player
 
-SKIN, FALL = (250, 204, 153), (255, 0, 0)
+SKIN, FALL, GOAL = (250, 204, 153), (255, 0, 0), (0, 255, 0)
+COMMAND, EXPLOSION = (255, 255, 255), (81, 18, 26)
+COIN, EXIT = (255, 165, 0), (55, 55, 55)
 # Of the grids: what an action does, and the directions in the order of turns to the left.
 STAY, LEFT, RIGHT, FORWARD = range(4)
 DIRECTIONS = ((0, -1), (-1, 0), (0, 1), (1, 0))
@@ -93,6 +95,12 @@ def where(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return places.mean(axis=0) if len(places) else np.full(2, np.nan)
 
 
+def tile_of(place: np.ndarray, size: int) -> Tile:
+    """The tile of a place, both counted from the same corner."""
+    x, y = np.nan_to_num(place) // size
+    return int(x), int(y)
+
+
 @dataclasses.dataclass
 class Path:
     """What is known of a path: where it goes on, which tiles are off it."""
@@ -116,15 +124,11 @@ class MysteryPathPlayer(ImagePlayer):
     extent = frozenset(range(7))
 
     def begin(self, image: np.ndarray) -> Path:
-        here = self.tile(where(image, SKIN))
-        return Path(self.tile(where(image, (0, 255, 0))), here, on={here})
-
-    def tile(self, place: np.ndarray) -> Tile:
-        x, y = np.nan_to_num(place) // self.size
-        return int(x), int(y)
+        here = tile_of(where(image, SKIN), self.size)
+        return Path(tile_of(where(image, GOAL), self.size), here, on={here})
 
     def choose(self, image: np.ndarray, known: Path) -> tuple[int, bool]:
-        before, here = known.here, self.tile(where(image, SKIN))
+        before, here = known.here, tile_of(where(image, SKIN), self.size)
         if before not in known.off and not is_beside(before, here):
             vars(known).update(vars(self.begin(image)))  # the row's next episode
         known.here = here
@@ -156,3 +160,98 @@ class MysteryPathPlayer(ImagePlayer):
     def note(self, known: Path, action: int) -> None:
         if known.here not in known.off:
             known.facing = turned(known.facing, action)
+
+
+@dataclasses.dataclass
+class Orders:
+    """What was commanded, and how far it is carried out."""
+
+    commands: list[Tile] = dataclasses.field(default_factory=list)
+    without: int = 1  # images since the last one with a command
+    target: Tile | None = None
+    exploding: bool = False
+    facing: int = 0
+
+
+class MortarMayhemPlayer(ImagePlayer):
+    """Carries out the commands that were shown. It needs the grid."""
+
+    size, corner = 14, 7  # pixels: of a tile, of what is left of the first one
+    noise = 0.05
+
+    def begin(self, image: np.ndarray) -> Orders:
+        return Orders()
+
+    def choose(self, image: np.ndarray, known: Orders) -> tuple[int, bool]:
+        if known.target is None and not self.has_read(image, known):
+            return STAY, False
+        here = tile_of(where(image, SKIN) - self.corner, self.size)
+        exploding = bool((image == EXPLOSION).all(axis=-1).any())
+        if known.target is None or (known.exploding and not exploding):
+            x, y = known.target or here
+            dx, dy = known.commands.pop(0) if known.commands else (0, 0)
+            known.target = x + dx, y + dy
+        known.exploding = exploding
+        x, y = known.target[0] - here[0], known.target[1] - here[1]
+        if exploding or (x, y) == (0, 0):
+            return STAY, False
+        step = (np.sign(x), 0) if x else (0, np.sign(y))
+        return turn_or_go(known.facing, DIRECTIONS.index(step)), True
+
+    def has_read(self, image: np.ndarray, known: Orders) -> bool:
+        """Reads a command; whether all were shown: one image is between two of them."""
+        arrow = (image == COMMAND).all(axis=-1)
+        if arrow.any() and known.without:
+            x, y = where(image, COMMAND) - 41.5
+            along_x = abs(x) > abs(y)
+            step = int(np.sign(x)) * along_x, int(np.sign(y)) * (not along_x)
+            known.commands.append((0, 0) if arrow.sum() > 100 else step)
+        known.without = 0 if arrow.any() else known.without + 1
+        return known.without > 1
+
+    def note(self, known: Orders, action: int) -> None:
+        known.facing = turned(known.facing, action)
+
+
+@dataclasses.dataclass
+class Places:
+    """Where things are, in pixels."""
+
+    agent: np.ndarray
+    coin: np.ndarray
+    exit: np.ndarray
+    has_coin: bool = False
+
+
+class SearingSpotlightsPlayer(ImagePlayer):
+    """Walks to the coin, then to the exit, as it saw them before the lights went out.
+
+    It counts its own steps, and walks around the spotlights.
+    """
+
+    straight, diagonal = 3, 2  # pixels of a step, in each direction
+    low, high = np.array([6, 10]), np.array([78, 78])
+    margin = 8
+
+    def begin(self, image: np.ndarray) -> Places:
+        # A part of the agent may be outside of the image before its first step.
+        agent = np.nan_to_num(where(image, SKIN)).round()
+        return Places(
+            np.clip(agent, self.low, self.high), where(image, COIN), where(image, EXIT)
+        )
+
+    def choose(self, image: np.ndarray, known: Places) -> tuple[np.ndarray, bool]:
+        if np.hypot(*(known.coin - known.agent)) <= 8:
+            known.has_coin = True
+        gap = (known.exit if known.has_coin else known.coin) - known.agent
+        step = np.where(np.abs(gap) < 2, 0, np.sign(np.nan_to_num(gap))).astype(int)
+        return np.array([0, 2, 1])[step], True
+
+    def note(self, known: Places, action: np.ndarray) -> None:
+        known.agent = self.moved(known.agent, action)
+
+    def moved(self, place: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Where an action leads: 0 stays, 1 goes back, 2 goes on along its axis."""
+        step = np.array([0, -1, 1])[action]
+        size = self.diagonal if step.all() else self.straight
+        return np.clip(place + size * step, self.low, self.high)

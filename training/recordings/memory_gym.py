@@ -1,8 +1,8 @@
 """Players of Memory Gym, who see nothing but the images.
 
-An image has its first axis to the right and the second one down, as Memory Gym gives it.
-Drawn actions (`--sampled`) are random ones now and then, after which the players go on
-from where they are: recordings then show how to recover.
+Memory Gym's images have their first axis to the right and the second one down. Among
+drawn actions (`--sampled`) a random one comes now and then, and a player goes on from
+where it leads: recordings then show how to recover.
 """
 
 import abc
@@ -10,22 +10,28 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from training.recordings.players import Player
 
 SKIN, FALL, GOAL = (250, 204, 153), (255, 0, 0), (0, 255, 0)
 COMMAND, EXPLOSION = (255, 255, 255), (81, 18, 26)
 COIN, EXIT = (255, 165, 0), (55, 55, 55)
-# Of the grids: what an action does, and the directions in the order of turns to the left.
+# On a grid: the actions, and the directions, one turn to the left after another.
 STAY, LEFT, RIGHT, FORWARD = range(4)
 DIRECTIONS = ((0, -1), (-1, 0), (0, 1), (1, 0))
 Tile = tuple[int, int]
 
 
 class ImagePlayer(Player):
-    """A player who has notes of each episode, and looks at one image at a time."""
+    """A player who looks at images, and keeps notes of each episode.
 
-    noise = 0.1
+    Attributes:
+        noise: Share of random actions among drawn ones.
+    """
+
+    noise: float
+    action_space: Any
 
     def initial_state(self, batch_size: int) -> list[Any]:
         return [None] * batch_size
@@ -38,23 +44,18 @@ class ImagePlayer(Player):
         deterministic: bool = True,
         seed: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, list[Any]]:
-        rng = None if deterministic else seed
+        rng, space = None if deterministic else seed, self.action_space
+        number = space.n if isinstance(space, spaces.Discrete) else space.nvec
         actions, notes = [], []
         for image, known in zip(observation, state, strict=True):
             known = self.begin(image) if known is None else known
             action, may_differ = self.choose(image, known)
             if rng is not None and may_differ and rng.random() < self.noise:
-                action = rng.integers(np.broadcast_to(self.choices, np.shape(action)))
+                action = rng.integers(number)
             self.note(known, action)
             actions.append(action)
             notes.append(known)
-        return np.array(actions, self.action_space.dtype), notes
-
-    @property
-    def choices(self) -> Any:
-        """How many actions there are."""
-        space: Any = self.action_space
-        return getattr(space, "nvec", getattr(space, "n", None))
+        return np.array(actions, space.dtype), notes
 
     @abc.abstractmethod
     def begin(self, image: np.ndarray) -> Any:
@@ -116,10 +117,10 @@ class Path:
 class MysteryPathPlayer(ImagePlayer):
     """Walks what it knows of the path, then to the neighbour nearest to the goal.
 
-    Of the neighbours of the last tile that is known, one where it fell is not tried
-    again. It needs `show_goal`, and the grid.
+    Where it fell it does not go again. For the grid, with `show_goal`.
     """
 
+    noise = 0.1
     size = 12  # pixels of a tile
     extent = frozenset(range(7))
 
@@ -139,23 +140,21 @@ class MysteryPathPlayer(ImagePlayer):
             known.on.add(here)
             known.ahead[before] = here
         x, y = known.ahead.get(here) or self.untried(known)
-        step = x - here[0], y - here[1]
-        if step not in DIRECTIONS:
-            return STAY, True
-        return turn_or_go(known.facing, DIRECTIONS.index(step)), True
+        direction = DIRECTIONS.index((x - here[0], y - here[1]))
+        return turn_or_go(known.facing, direction), True
 
     def untried(self, known: Path) -> Tile:
         """The neighbour to try: nearest to the goal, along the longer way first."""
         (x, y), (goal_x, goal_y) = known.here, known.goal
-        steps = [(dx, dy) for dx, dy in DIRECTIONS if {x + dx, y + dy} <= self.extent]
-        tiles = [(x + dx, y + dy) for dx, dy in steps if (x + dx, y + dy) not in known.off]
-        new = [tile for tile in tiles if tile not in known.on]
+        tiles = [(x + dx, y + dy) for dx, dy in DIRECTIONS]
+        tiles = [tile for tile in tiles if set(tile) <= self.extent]
+        new = [tile for tile in tiles if tile not in known.on | known.off]
 
         def rank(tile: Tile) -> tuple[int, int]:
             dx, dy = abs(tile[0] - goal_x), abs(tile[1] - goal_y)
             return dx + dy, max(dx, dy)
 
-        return min(new or tiles or [known.here], key=rank)
+        return min(new or tiles, key=rank)
 
     def note(self, known: Path, action: int) -> None:
         if known.here not in known.off:
@@ -174,10 +173,10 @@ class Orders:
 
 
 class MortarMayhemPlayer(ImagePlayer):
-    """Carries out the commands that were shown. It needs the grid."""
+    """Carries out the commands that were shown. For the grid."""
 
-    size, corner = 14, 7  # pixels: of a tile, of what is left of the first one
     noise = 0.05
+    size, corner = 14, 7  # pixels of a tile, and in front of the first one
 
     def begin(self, image: np.ndarray) -> Orders:
         return Orders()
@@ -229,9 +228,9 @@ class SearingSpotlightsPlayer(ImagePlayer):
     It counts its own steps, and does not mind the spotlights.
     """
 
-    straight, diagonal = 3, 2  # pixels of a step, in each direction
-    edge = np.array([0, 4])  # of what is seen of the arena
     noise = 0.05
+    straight, diagonal = 3, 2  # pixels of a step, along each axis
+    edge = np.array([0, 4])  # where the arena begins
     low, high = np.array([6, 10]), np.array([78, 78])
 
     def begin(self, image: np.ndarray) -> Places:

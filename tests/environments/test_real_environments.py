@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -10,6 +11,8 @@ from gymnasium.utils.env_checker import check_env
 from keras_agalite import environments, zoo
 from keras_agalite.environments import catalog, popgym
 from tests.environments.test_registry import ENVIRONMENTS
+from training.recordings import memory_gym
+from training.recordings.reader import Recordings
 from training.recordings.record import record
 
 pytestmark = pytest.mark.once
@@ -426,6 +429,65 @@ class TestSearingSpotlights:
 
         assert [reward for reward in rewards if reward] == [0.25, 1.0]
         assert info == {"success": True}
+
+
+class TestMemoryGymPlayers:
+    pytestmark = MEMORY_GYM
+    PLAYERS = {
+        "mystery_path_grid": memory_gym.MysteryPathPlayer,
+        "mortar_mayhem_grid": memory_gym.MortarMayhemPlayer,
+        "searing_spotlights": memory_gym.SearingSpotlightsPlayer,
+    }
+
+    def record(self, name, folder, **more):
+        player = f"{memory_gym.__name__}:{self.PLAYERS[name].__name__}"
+        # The first row plays on after its episode's end, with the notes of another.
+        result = record(name, folder, player, 4, 5, num_envs=2, **more)
+        recordings = Recordings(folder)
+        return result, [recordings.episode(i) for i in range(len(recordings))]
+
+    @pytest.mark.parametrize("name", PLAYERS)
+    def test_they_know_nothing_but_the_images(self, name, tmp_path):
+        result, episodes = self.record(name, tmp_path / "r")
+        assert result["success_rate"] == 1.0
+        spaces = environments.make(name)
+        blind = SimpleNamespace(  # no environment to look into
+            single_observation_space=spaces.observation_space,
+            single_action_space=spaces.action_space,
+        )
+        for episode in episodes:
+            player = self.PLAYERS[name](blind)
+            state = player.initial_state(1)
+            for image, recorded in zip(
+                episode.observations, episode.actions, strict=False
+            ):
+                action, state = player.act(image[None], state)
+                np.testing.assert_array_equal(action[0], recorded)
+
+    def test_no_fall_is_repeated(self, tmp_path):
+        _, episodes = self.record("mystery_path_grid", tmp_path / "r")
+        falls = []
+        for i, episode in enumerate(episodes):
+            red = (episode.observations == memory_gym.FALL).all(axis=-1)
+            falls += [
+                (i, *np.argwhere(image).mean(axis=0) // 12)
+                for image in red
+                if image.any()
+            ]
+        assert len(falls) == len(set(falls)) > 4
+
+    @pytest.mark.parametrize("name", PLAYERS)
+    def test_drawn_actions_differ_now_and_then(self, name, tmp_path):
+        (_, plain), (_, drawn) = (
+            self.record(name, tmp_path / str(sampled), sampled=sampled)
+            for sampled in (False, True)
+        )
+        different = []
+        for one, other in zip(plain, drawn, strict=True):
+            assert one.seed == other.seed
+            length = min(len(one.actions), len(other.actions))
+            different.append((one.actions[:length] != other.actions[:length]).any())
+        assert any(different)
 
 
 class TestViZDoomTwoColors:

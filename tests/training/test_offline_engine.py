@@ -4,9 +4,11 @@ import dataclasses
 import json
 import shutil
 
+import gymnasium
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_agalite import MemoryPolicy
 from keras_agalite import __main__ as library
@@ -16,9 +18,10 @@ from tests.models.conftest import randomise
 from training.__main__ import main
 from training.analysis.results import finished_runs
 from training.engines import offline, train
-from training.learning.imitation import LearningRate
+from training.learning.imitation import LearningRate, distinct_images
 from training.recipe import Recipe
 from training.recordings.record import record
+from training.recordings.writer import RecordingWriter
 from training.runs.progress import read_curve
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -192,6 +195,67 @@ def test_the_loss_is_the_mean_over_recorded_steps(small, tmp_path):
     loss = float(keras.ops.convert_to_numpy(found["loss"]))
     assert loss == pytest.approx(np.mean(each), rel=1e-5)
     run.close()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Recordings of four images that come again and again."""
+    folder = tmp_path_factory.mktemp("recordings") / "images"
+    rng = np.random.default_rng(0)
+    seen = rng.integers(4, size=(4, 3, 3, 2), dtype=np.uint8)
+    space = gymnasium.spaces.Box(0, 255, seen.shape[1:], np.uint8)
+    with RecordingWriter(folder, space, gymnasium.spaces.Discrete(3)) as writer:
+        for length in (5, 8, 3):
+            episode = seen[rng.integers(4, size=length + 1)]
+            actions = rng.integers(3, size=length)
+            writer.add(episode, actions, np.zeros(length), terminated=True)
+    return str(folder)
+
+
+def test_equal_images_are_encoded_once(images, tmp_path):
+    recipe = dataclasses.replace(
+        SMALL,
+        environment="",
+        environment_arguments={},
+        recordings=images,
+        encoder="grid",
+        encoder_arguments={"categories": [4, 4], "units": 8},
+        batch_size=4,
+        adam_epsilon=1.0,  # the step is nearly the gradient
+    )
+    found, after, seen = [], [], []
+    for once in (True, False):
+        run = offline.Run(recipe, tmp_path / str(once))
+        randomise(run.policy)
+        run.learner.encodes_once &= once
+        batch = run.segments.batch(0)
+        seen.append(run.learner.inputs(batch, 0)["observation"])
+        metrics = run.learner.update(batch, 0)
+        found.append({k: float(ops.convert_to_numpy(x)) for k, x in metrics.items()})
+        after.append(run.arrays())
+        run.close()
+
+    assert seen[0].shape == (4, 3, 3, 2)  # one of each, an eighth of the steps
+    assert seen[1].shape == (4, LENGTH, 3, 3, 2)
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0]["gradient_norm"] > 0.1
+    for name, array in after[0].items():
+        np.testing.assert_allclose(array, after[1][name], atol=1e-6)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("number", [1, 3, 5, 9])
+def test_distinct_images(number):
+    rng = np.random.default_rng(number)
+    images = rng.integers(256, size=(number, 2, 2, 1), dtype=np.uint8)
+    places = np.append(np.arange(number), rng.integers(number, size=24 - number))
+    batch = images[places].reshape(3, 8, 2, 2, 1)
+
+    distinct, which = distinct_images(batch)
+
+    assert len(distinct) == -(-number // 3) * 3
+    np.testing.assert_array_equal(distinct[:number], images)
+    np.testing.assert_array_equal(distinct[which], batch)
 
 
 def test_a_step_is_adamw_s(small, tmp_path):

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_agalite import MemoryPolicy
+from keras_agalite.models.observations import is_image
 from training.learning.fine_tuning import frozen_weights
 from training.learning.head_crossing import HeadCrossing
 from training.recipe import Recipe
@@ -45,6 +47,9 @@ class Imitation:
         self.crossing: HeadCrossing | None = None
         if recipe.cross_heads or recipe.skip_blocks:
             self.crossing = HeadCrossing(policy, recipe)
+        self.encodes_once = isinstance(policy, MemoryPolicy) and is_image(
+            policy.encoder.observation_space
+        )
         backend = keras.backend.backend()
         compiler = importlib.import_module(f"training.learning.imitation_{backend}")
         self._update = compiler.compile_update(self)
@@ -72,8 +77,11 @@ class Imitation:
         action = batch.action
         if action.dtype.kind == "i":
             action = action.astype(np.int32)
+        seen: dict[str, Any] = {"observation": batch.observation}
+        if self.encodes_once:
+            seen["observation"], seen["which"] = distinct_images(batch.observation)
         return {
-            "observation": batch.observation,
+            **seen,
             "action": action,
             "mask": batch.mask,
             "extra": kept,
@@ -86,12 +94,18 @@ class Imitation:
         if self.crossing:
             crossing = self.crossing.scope(inputs["crossing"])
         with crossing:
-            out, _ = self.policy(
-                inputs["observation"], training=True, **inputs["extra"]
-            )
+            out = self._output(inputs)
         each = self.policy.actor.imitation_loss(out.logits, inputs["action"])
         mask = ops.cast(inputs["mask"], "float32")
         return ops.sum(each * mask) / ops.sum(mask)
+
+    def _output(self, inputs: dict[str, Any]) -> Any:
+        policy, observation = self.policy, inputs["observation"]
+        if not self.encodes_once:
+            return policy(observation, training=True, **inputs["extra"])[0]
+        features = ops.take(policy.encoder(observation), inputs["which"], axis=0)
+        features, *_ = policy.memory(features, training=True)
+        return policy.decide(features, observation)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that learning changes, and the frozen weights, by name."""
@@ -116,6 +130,27 @@ class Imitation:
             for part, variables in parts.items()
             for i, variable in enumerate(variables)
         }
+
+
+def distinct_images(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each image of a batch once: padding repeats images, and so do games that wait.
+
+    Args:
+        images: Array of shape `(batch, time, ...)`.
+
+    Returns:
+        `(distinct, which)`: the images that differ, `(n, ...)`, with the first of them
+        again until n is a multiple of an eighth of the batch (compiled programs have
+        few shapes); and for each step its place among them, int32 of shape
+        `(batch, time)`.
+    """
+    flat = images.reshape(-1, *images.shape[2:])
+    places: dict[bytes, int] = {}
+    which = [places.setdefault(image.tobytes(), len(places)) for image in flat]
+    _, first = np.unique(which, return_index=True)
+    unit = -(-len(flat) // 8)
+    first = np.append(first, np.zeros(-len(first) % unit, int))
+    return flat[first], np.array(which, np.int32).reshape(images.shape[:2])
 
 
 def gradient_norm(gradients: list[Any]) -> Any:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -11,6 +12,7 @@ from keras_agalite import environments, zoo
 from keras_agalite.environments import catalog, popgym
 from tests.environments.test_registry import ENVIRONMENTS
 from training.recordings.record import record
+from training.recordings.vizdoom import TwoColorsPlayer
 
 pytestmark = pytest.mark.once
 
@@ -488,6 +490,52 @@ class TestViZDoomTwoColors:
             assert "Sign" not in str([o.name for o in game.game.get_state().objects])
 
         assert signs == {"Red", "Green"}
+
+    def test_labels_are_what_the_image_shows(self, make):
+        env = make("vizdoom_two_colors", render_mode="rgb_array")
+        env.reset(seed=3)
+        game, large = env.unwrapped.game, set()
+        for action in [0, 1, 4, 2] * 15:
+            state, image = game.get_state(), env.render()
+            shown = {label.object_id for label in state.labels}
+            assert shown < {o.id for o in state.objects}
+            for label in state.labels:
+                pixels = image[state.labels_buffer == label.value]
+                assert pixels.size
+                if "TwoColors" in label.object_name and len(pixels) > 150:
+                    flame = pixels[pixels.max(1) > 180].astype(float).mean(0)
+                    assert ("Red", "Green")[flame[:2].argmax()] in label.object_name
+                    large.add(label.object_name)
+            env.step(action)
+
+        assert len(large) > 2
+
+    def test_the_player_knows_only_what_was_on_its_screen(self, monkeypatch):
+        vector = environments.make_vec("vizdoom_two_colors", 2)
+        player, games = TwoColorsPlayer(vector), [e.unwrapped for e in vector.envs]
+
+        def screen(env):
+            game = SimpleNamespace(
+                get_game_variable=env.game.get_game_variable,
+                get_state=lambda: SimpleNamespace(labels=env.game.get_state().labels),
+            )
+            return SimpleNamespace(game=game)
+
+        player.envs = [screen(env) for env in games]
+        observation, _ = vector.reset(seed=[0, 4])
+        state = player.initial_state(2)
+        total, running, wanted = np.zeros(2), np.ones(2, bool), []
+        while running.any():
+            action, state = player.act(observation, state)
+            wanted = wanted or list(state)
+            observation, reward, terminated, truncated, _ = vector.step(action)
+            total += reward * running
+            running &= ~(terminated | truncated)
+            assert state == wanted
+        vector.close()
+
+        assert wanted == [env.colour for env in games] == ["Red", "Green"]
+        assert (total > 10).all()
 
     def test_torches_come_again(self, make):
         env = make("vizdoom_two_colors")

@@ -45,7 +45,7 @@ def test_all_recipes_but_those_of_other_environments_name_a_policy():
         for stem, path in RECIPES.items()
         if tomllib.loads(path.read_text()).get("engine") == "offline"
     }
-    assert set(RECIPES) - set(OF_THE_ZOO) == {"ale_pong", *offline}
+    assert set(RECIPES) - set(OF_THE_ZOO) <= {"ale_pong", *offline}
 
 
 @pytest.mark.parametrize("stem", sorted(OF_THE_ZOO))

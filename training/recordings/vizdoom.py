@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 from keras_agalite.environments.vizdoom_two_colors import ViZDoomTwoColors
 from training.recordings.players import Player
@@ -20,8 +21,10 @@ AROUND = np.arange(-72.0, 73.0, 8.0)
 TURN, DETOUR = 3.0, 4.0
 # Beyond so many degrees the player turns where it stands, sooner near a torch.
 NEAR, SHARP, SHARP_NEAR = 150.0, 45.0, 25.0
-# Share of actions that are drawn when the player acts with noise.
-NOISE = 0.1
+# When the player goes astray: shares of drawn actions, of steps at which it changes its
+# mind, and of changes to the wrong colour.
+NOISE, CHANGE, WRONG = 0.1, 1 / 30, 0.4
+OTHER = {"Red": "Green", "Green": "Red"}
 
 
 class View(NamedTuple):
@@ -47,8 +50,11 @@ class TwoColorsPlayer(Player):
     are on the screen now (ViZDoom's labels). It takes the nearest one that it can
     reach, and turns left where there is none.
 
-    When it acts with noise (`--sampled`), a tenth of its actions are drawn evenly: the
-    recordings then show how to go on from places to which it would not go itself.
+    When its actions are drawn (`--sampled`), it goes astray: for some thirty steps each,
+    it walks to torches of its own colour or, in two cases of five, of the other one, and
+    a tenth of its actions are drawn evenly. What it would have done instead is its
+    `advice`. So recordings say what to do in places to which it would not go, and
+    what it did before does not tell its colour: the sign alone does.
 
     Args:
         vector: Environments `vizdoom_two_colors`, stepped in this process.
@@ -57,8 +63,11 @@ class TwoColorsPlayer(Player):
         ValueError: If the environments are others.
     """
 
+    action_space: spaces.Discrete
+
     def __init__(self, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
         super().__init__(vector)
+        self.astray = np.zeros(0, bool)
         self.envs = [env.unwrapped for env in getattr(vector.unwrapped, "envs", ())]
         if not all(isinstance(e, ViZDoomTwoColors) for e in self.envs or [None]):
             raise ValueError(
@@ -67,6 +76,7 @@ class TwoColorsPlayer(Player):
             )
 
     def initial_state(self, batch_size: int) -> list[str | None]:
+        self.astray = np.zeros(batch_size, bool)
         return [None] * batch_size
 
     def act(
@@ -80,11 +90,24 @@ class TwoColorsPlayer(Player):
         views = [look(env) for env in self.envs]
         state = [view.sign or known for view, known in zip(views, state, strict=True)]
         action = np.array([choose(*pair) for pair in zip(views, state, strict=True)])
+        self.advice = None
         if not deterministic:
-            rng = np.random.default_rng(seed)
-            drawn = rng.integers(self.action_space.n, size=len(action))
-            action = np.where(rng.random(len(action)) < NOISE, drawn, action)
+            self.advice = action
+            action = self._go_astray(views, state, np.random.default_rng(seed))
         return action, state
+
+    def _go_astray(
+        self, views: list[View], state: list[str | None], rng: np.random.Generator
+    ) -> np.ndarray:
+        number = len(views)
+        wrong, drawn = rng.random(number) < WRONG, rng.integers(5, size=number)
+        changes, is_drawn = rng.random((2, number)) < [[CHANGE], [NOISE]]
+        self.astray = np.where(changes, wrong, self.astray)
+        aims = [
+            OTHER[c] if c and a else c for c, a in zip(state, self.astray, strict=True)
+        ]
+        action = [choose(*pair) for pair in zip(views, aims, strict=True)]
+        return np.where(is_drawn, drawn, action)
 
 
 def look(env: Any) -> View:
@@ -103,8 +126,8 @@ def look(env: Any) -> View:
     names = [label.object_name for label in labels]
     signs = [name.removeprefix(SIGN) for name in names if name.startswith(SIGN)]
     torches = [
-        (name.removeprefix(ITEM), l.object_position_x - x, l.object_position_y - y)
-        for name, l in zip(names, labels, strict=True)
+        (name.removeprefix(ITEM), at.object_position_x - x, at.object_position_y - y)
+        for name, at in zip(names, labels, strict=True)
         if name.startswith(ITEM) and not name.startswith(SIGN)
     ]
     colours = np.array([colour for colour, _, _ in torches], str)

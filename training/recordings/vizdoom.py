@@ -50,10 +50,10 @@ class TwoColorsPlayer(Player):
     are on the screen now (ViZDoom's labels). It takes the nearest one that it can
     reach, and turns left where there is none.
 
-    When its actions are drawn (`--sampled`), it goes astray: for some thirty steps each,
-    it walks to torches of its own colour or, in two cases of five, of the other one, and
-    a tenth of its actions are drawn evenly. What it would have done instead is its
-    `advice`. So recordings say what to do in places to which it would not go, and
+    When its actions are drawn (`--sampled`), it goes astray: for some thirty steps at a
+    time, it walks to torches of its own colour or, in two cases of five, of the other
+    one, and a tenth of its actions are drawn evenly. What it would have done instead is
+    its `advice`. So recordings say what to do in places to which it would not go, and
     what it did before does not tell its colour: the sign alone does.
 
     Args:
@@ -122,7 +122,9 @@ def look(env: Any) -> View:
             GameVariable.ANGLE,
         )
     )
-    labels = env.game.get_state().labels
+    state = env.game.get_state()
+    pixels = np.bincount(state.labels_buffer.ravel(), minlength=256)
+    labels = [label for label in state.labels if pixels[label.value]]
     names = [label.object_name for label in labels]
     signs = [name.removeprefix(SIGN) for name in names if name.startswith(SIGN)]
     torches = [

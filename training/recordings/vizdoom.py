@@ -67,7 +67,7 @@ class TwoColorsPlayer(Player):
 
     def __init__(self, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
         super().__init__(vector)
-        self.astray = np.zeros(0, bool)
+        self.astray = np.zeros(vector.num_envs, bool)
         self.envs = [env.unwrapped for env in getattr(vector.unwrapped, "envs", ())]
         if not all(isinstance(e, ViZDoomTwoColors) for e in self.envs or [None]):
             raise ValueError(
@@ -76,7 +76,6 @@ class TwoColorsPlayer(Player):
             )
 
     def initial_state(self, batch_size: int) -> list[str | None]:
-        self.astray = np.zeros(batch_size, bool)
         return [None] * batch_size
 
     def act(
@@ -88,21 +87,27 @@ class TwoColorsPlayer(Player):
         seed: np.random.Generator | None = None,
     ) -> tuple[np.ndarray, list[str | None]]:
         views = [look(env) for env in self.envs]
+        begins = np.array([colour is None for colour in state])
         state = [view.sign or known for view, known in zip(views, state, strict=True)]
         action = np.array([choose(*pair) for pair in zip(views, state, strict=True)])
         self.advice = None
         if not deterministic:
             self.advice = action
-            action = self._go_astray(views, state, np.random.default_rng(seed))
+            rng = np.random.default_rng(seed)
+            action = self._go_astray(views, state, begins, rng)
         return action, state
 
     def _go_astray(
-        self, views: list[View], state: list[str | None], rng: np.random.Generator
+        self,
+        views: list[View],
+        state: list[str | None],
+        begins: np.ndarray,
+        rng: np.random.Generator,
     ) -> np.ndarray:
         number = len(views)
         wrong, drawn = rng.random(number) < WRONG, rng.integers(5, size=number)
         changes, is_drawn = rng.random((2, number)) < [[CHANGE], [NOISE]]
-        self.astray = np.where(changes, wrong, self.astray)
+        self.astray = np.where(changes | begins, wrong, self.astray)
         aims = [
             OTHER[c] if c and a else c for c, a in zip(state, self.astray, strict=True)
         ]

@@ -303,6 +303,14 @@ class Sometimes(Player):
         return np.where(observation[:, 2] > 0, turn, 0), state
 
 
+class Astray(PassiveTMazePlayer):
+    """Turns the wrong way, and knows it."""
+
+    def act(self, observation, state, *, deterministic=True, seed=None):
+        self.advice, state = super().act(observation, state)
+        return np.where(self.advice > 0, 4 - self.advice, 0), state
+
+
 class TestRecording:
     def check_passive_tmaze(self, folder, episodes):
         """Replays what was recorded in the plain environment."""
@@ -340,6 +348,17 @@ class TestRecording:
             arguments,
         )
         assert read.provenance["player"] == player
+
+    def test_advice_is_recorded_in_place_of_what_was_done(self, tmp_path):
+        result = record("passive_tmaze_4", tmp_path / "r", f"{__name__}:Astray", 5)
+
+        assert result["success_rate"] == 0.0
+        recordings = Recordings(tmp_path / "r")
+        for i in range(5):
+            episode = recordings.episode(i)
+            up = episode.observations[0, 1] > 0
+            assert list(episode.actions) == [0, 0, 0, 0, 1 if up else 3]
+            assert not episode.rewards.any()
 
     def test_a_script_that_draws(self, tmp_path):
         name = f"{__name__}:Sometimes"

@@ -105,14 +105,7 @@ def kept_bytes(layer: Any, batch: int, steps: int) -> int:
 
     Weights are not counted, and on torch not the inputs of chunks that are computed
     again.
-
-    Raises:
-        ValueError: On TensorFlow, whose graphs do not tell it.
     """
-    if BACKEND not in _KEPT:
-        raise ValueError(
-            f"Expected one of the backends {', '.join(_KEPT)}. Received: {BACKEND!r}"
-        )
     inputs, start = sequences(batch, steps)
     return _KEPT[BACKEND](layer, inputs, start)
 

@@ -50,9 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_preset(evaluate)
     _add_environment(evaluate)
     evaluate.add_argument("--episodes", type=positive, default=200)
-    evaluate.add_argument(
-        "--json", type=output_file, metavar="FILE", help="write the result"
-    )
+    add_json(evaluate)
     evaluate.set_defaults(function=_evaluate)
 
     add_export(commands)
@@ -75,6 +73,19 @@ def add_preset(parser: Any) -> None:
     parser.add_argument(
         "preset", help="the name of a released policy, a folder, or an address"
     )
+
+
+def add_json(parser: Any) -> None:
+    """Adds the argument that names a file for the result."""
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write the result"
+    )
+
+
+def write_json(result: Any, file: Path | None) -> None:
+    """Writes a result where `--json` names a file."""
+    if file:
+        file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def add_export(commands: Any) -> None:
@@ -269,8 +280,7 @@ def _evaluate(options: Any) -> None:
         environment_arguments=arguments,
     )
     show(result)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(result, options.json)
 
 
 def _name(preset: str) -> str:

@@ -121,15 +121,12 @@ def rollout(
         raise ValueError(
             f"`rng` must be a numpy.random.Generator or None. Received: rng={rng!r}"
         )
-    episodes, num_envs = _whole("episodes", episodes), _whole("num_envs", num_envs)
-    seed = _whole("seed", seed)
-    limits = {"episodes": episodes, "num_envs": num_envs}
+    episodes = _whole("episodes", episodes, 1)
+    num_envs = _whole("num_envs", num_envs, 1)
+    seed = _whole("seed", seed, 0)
     if max_steps is not None:
-        limits["max_steps"] = max_steps = _whole("max_steps", max_steps)
-    for name, value in limits.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}")
-    if not 0 <= seed <= 2**32 - episodes:
+        max_steps = _whole("max_steps", max_steps, 1)
+    if seed > 2**32 - episodes:
         raise ValueError(
             f"`seed` must be at least 0, and that of the last episode less than 2**32. "
             f"Received: seed={seed!r}, episodes={episodes}"
@@ -224,16 +221,19 @@ def _describe(env: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"environment": name, "environment_arguments": arguments}
 
 
-def _whole(name: str, value: Any) -> int:
-    """A whole number, also one of NumPy, as Python's."""
+def _whole(name: str, value: Any, low: int) -> int:
+    """A whole number from `low` on, also one of NumPy, as Python's."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError:
         raise ValueError(
             f"`{name}` must be a whole number. Received: {name}={value!r}"
         ) from None
+    if number < low:
+        raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value!r}")
+    return number
 
 
 @contextlib.contextmanager

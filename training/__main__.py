@@ -1,7 +1,6 @@
 """The command line: `python -m training train|sweep|evaluate|compare|...`."""
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -10,12 +9,14 @@ from typing import Any
 
 from keras_agalite.__main__ import (
     add_export,
+    add_json,
     add_preset,
     json_table,
     output_file,
     positive,
     seed_number,
     show,
+    write_json,
 )
 from training.errors import Interrupted, TrainingError
 from training.recipe import ENGINES, Recipe, load_recipe, read_values
@@ -83,9 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--sampled", action="store_true", help="draw actions")
     evaluate.add_argument("--recipe", help="default: the preset's recipe.toml")
     _add_overrides(evaluate)
-    evaluate.add_argument(
-        "--json", type=output_file, metavar="FILE", help="write the result"
-    )
+    add_json(evaluate)
     evaluate.set_defaults(function=_evaluate)
 
     video = commands.add_parser("video", help="write a GIF of episodes of a preset")
@@ -103,12 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     compare = commands.add_parser("compare", help="compare finished runs and sweeps")
     _add_runs(compare)
     compare.add_argument("--score", choices=["success_rate", "mean_return"])
-    compare.add_argument(
-        "--json", type=output_file, metavar="FILE", help="write the result"
-    )
-    compare.add_argument(
-        "--plot", type=output_file, metavar="FILE", help="draw the result"
-    )
+    _add_outcome(compare)
     compare.set_defaults(function=_compare)
 
     trials = commands.add_parser(
@@ -117,12 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_runs(trials)
     trials.add_argument("--trials", type=positive, help="default: the recipes'")
     trials.add_argument("--sampled", action="store_true", help="draw actions")
-    trials.add_argument(
-        "--json", type=output_file, metavar="FILE", help="write the result"
-    )
-    trials.add_argument(
-        "--plot", type=output_file, metavar="FILE", help="draw the result"
-    )
+    _add_outcome(trials)
     trials.set_defaults(function=_trials)
 
     report = commands.add_parser("report", help="write a web page about runs")
@@ -169,6 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     cards.set_defaults(function=lambda options: _cards())
 
     options = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     code = 1
     try:
         code = _exit_code(options)
@@ -213,6 +203,13 @@ def _add_outputs(parser: Any) -> None:
     )
     parser.add_argument(
         "--video", action="store_true", help="write episodes.gif after training"
+    )
+
+
+def _add_outcome(parser: Any) -> None:
+    add_json(parser)
+    parser.add_argument(
+        "--plot", type=output_file, metavar="FILE", help="draw the result"
     )
 
 
@@ -270,7 +267,6 @@ def _choose_backend(options: Any) -> Any:
     engine = values.get("engine", Recipe.engine)
     if backend := ENGINES.get(engine):
         os.environ.setdefault("KERAS_BACKEND", backend)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return engine
 
 
@@ -327,7 +323,6 @@ def check_backend(engine: str) -> None:
 
 
 def _evaluate(options: Any) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_agalite import MemoryPolicy
     from training.evaluation.evaluate import evaluate_recipe, preset_recipe
 
@@ -339,8 +334,7 @@ def _evaluate(options: Any) -> None:
         policy, recipe, options.episodes, options.seed, options.sampled
     )
     show(result)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(result, options.json)
 
 
 def _video(options: Any) -> None:
@@ -375,41 +369,38 @@ def _write_video(
 
 
 def _compare(options: Any) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from training.analysis.compare import compare
     from training.analysis.results import finished_runs
     from training.analysis.views import plot, text
 
     result = compare(finished_runs(options.runs), options.by, options.score)
     print(text(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(result, options.json)
     if options.plot:
         plot(result, options.plot)
 
 
 def _trials(options: Any) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from training.analysis.results import finished_runs
-    from training.analysis.trials import compare_trials, plot, text
+    from training.analysis.trials import compare_trials, episode_returns, plot, text
 
     tasks: dict[str, list[Any]] = {}
     for run in finished_runs(options.runs):
         tasks.setdefault(run.task, []).append(run)
+    for runs in tasks.values():  # what has no trials is refused before all play
+        episode_returns(None, runs[0].recipe, 1)
     results = [
         compare_trials(runs, options.by, options.trials, options.sampled)
         for runs in tasks.values()
     ]
     for result in results:
         print(f"{result['task']}\n\n{text(result)}\n")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(results, options.json)
     if options.plot:
         plot(results, options.plot)
 
 
 def _report(options: Any) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from training.analysis.report import write_report
     from training.analysis.results import finished_runs
 
@@ -418,7 +409,6 @@ def _report(options: Any) -> None:
 
 
 def _record(options: Any) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from training.recordings.record import record
 
     arguments = vars(options)

@@ -163,6 +163,8 @@ MINIGRID_MEMORY_SIZES = {
     "S13Random": (13, True),
     "S17Random": (17, True),
 }
+# What a point mass hides.
+POINT_HIDDEN = ("direction", "speed")
 # Size -> steps of an episode.
 MEMORY_MAZE_STEPS = {"9x9": 1000, "11x11": 2000, "13x13": 3000, "15x15": 4000}
 _TMAZE = EnvironmentInfo("tmaze", "TMaze-v0", "tmaze:TMaze", None, "tmaze:TMaze", 1000)
@@ -301,7 +303,7 @@ ENVIRONMENTS = (
             "trials:point_trials",
             hidden=hidden,
         )
-        for hidden in ("direction", "speed")
+        for hidden in POINT_HIDDEN
     ),
     _in_jax("hidden_goal_trials", "HiddenGoalTrials-v0", "trials:hidden_goal_trials"),
     _in_jax("gymnax:{name}", "Gymnax-v0", "gymnax:Gymnax", requirement="gymnax"),

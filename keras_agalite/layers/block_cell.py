@@ -130,7 +130,9 @@ class BlockCell(SequenceCell):
                 "A merge must be added before the memory is built. "
                 f"Received: {type(self).__name__}"
             )
-        self.merge = SHERLMerge(units, name="merge", dtype=self.dtype_policy)
+        self.merge = SHERLMerge(
+            units, self.saved_activations, name="merge", dtype=self.dtype_policy
+        )
 
     @classmethod
     def merged_widths(cls, features: int, **config: Any) -> list[int]:

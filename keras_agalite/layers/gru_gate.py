@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_agalite.layers.initializers import (
     RELU_GAIN,
@@ -94,10 +93,10 @@ class GRUGate(keras.layers.Layer):
         return gru_gate(
             stream,
             update,
-            ops.convert_to_tensor(self.update_kernel),
-            ops.convert_to_tensor(self.stream_kernel),
-            ops.convert_to_tensor(self.candidate_kernel),
-            ops.convert_to_tensor(self.bias),
+            self.update_kernel,
+            self.stream_kernel,
+            self.candidate_kernel,
+            self.bias,
             self.saved_activations,
         )
 

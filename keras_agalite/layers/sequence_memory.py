@@ -130,8 +130,7 @@ class SequenceMemory(ConfiguredMemory):
         return config
 
     def get_config(self) -> dict[str, Any]:
-        saved = {"saved_activations": self.cell.saved_activations}
-        return {**super().get_config(), **saved}
+        return {**super().get_config(), "saved_activations": self.saved_activations}
 
     @classmethod
     def count_weights(cls, features: int, **config: Any) -> int:
@@ -152,7 +151,7 @@ class SequenceMemory(ConfiguredMemory):
         return outputs[:, -1], outputs, state
 
 
-def block_cell_class(memory: type[MemoryRNN]) -> type[BlockCell]:
+def _block_cell_class(memory: type[MemoryRNN]) -> type[BlockCell]:
     """The class of the cell of a memory that is made of blocks.
 
     Raises:
@@ -173,7 +172,7 @@ def add_merge(memory: MemoryRNN, units: int) -> None:
     Raises:
         ValueError: If the memory has no two blocks, or is built.
     """
-    block_cell_class(type(memory))
+    _block_cell_class(type(memory))
     memory.cell.add_merge(units)
 
 
@@ -185,5 +184,5 @@ def count_merge(
     Raises:
         ValueError: If there can be none.
     """
-    widths = block_cell_class(memory).merged_widths(features, **config)
+    widths = _block_cell_class(memory).merged_widths(features, **config)
     return SHERLMerge.count_weights(widths, units)

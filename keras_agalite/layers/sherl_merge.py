@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_agalite.layers.counting import count_dense
 from keras_agalite.layers.initializers import LecunNormal, Ones, Zeros
+from keras_agalite.layers.saved_activations import Dense, LayerNormalization
 from keras_agalite.ops.layer_merge import layer_weights
 
 
@@ -27,6 +28,7 @@ class SHERLMerge(keras.layers.Layer):
 
     Args:
         units: Width of the p.
+        saved_activations: None, or `"int8"`, as in `SequenceMemory`.
 
     Call arguments:
         features: List of tensors of shape `(batch, time, width)`, the f: what the
@@ -37,9 +39,12 @@ class SHERLMerge(keras.layers.Layer):
         Tensor of the shape of the last of `features`.
     """
 
-    def __init__(self, units: int, **kwargs: Any) -> None:
+    def __init__(
+        self, units: int, saved_activations: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.units = units
+        self.saved_activations = saved_activations
 
     def build(self, features_shape: Any) -> None:
         width = features_shape[-1][-1]
@@ -63,21 +68,23 @@ class SHERLMerge(keras.layers.Layer):
         self.gate = self.add_weight(name="gate", shape=(), initializer=Ones())
 
     def _dense(self, units: int, name: str) -> Any:
-        return keras.layers.Dense(
+        return Dense(
             units,
             kernel_initializer=LecunNormal(),
             bias_initializer=Zeros(),
             name=name,
             dtype=self.dtype_policy,
+            saved_activations=self.saved_activations,
         )
 
     def _norm(self, name: str, scale: Any = None) -> Any:
-        return keras.layers.LayerNormalization(
+        return LayerNormalization(
             epsilon=1e-5,
             beta_initializer=Zeros(),
             gamma_initializer=scale or Ones(),
             name=name,
             dtype=self.dtype_policy,
+            saved_activations=self.saved_activations,
         )
 
     @staticmethod
@@ -115,4 +122,5 @@ class SHERLMerge(keras.layers.Layer):
         return features_shape[-1]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units}
+        own = {"units": self.units, "saved_activations": self.saved_activations}
+        return {**super().get_config(), **own}

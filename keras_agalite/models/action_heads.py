@@ -87,7 +87,9 @@ class ActionHead(keras.layers.Layer, abc.ABC):
         self.hidden: Any = None
         if units:
             self.hidden = dense(units, activation, dtype, saved_activations=saved)
-        self.output_layer = dense(num_outputs, None, dtype, 0.01, saved)
+        self.output_layer = dense(
+            num_outputs, None, dtype, gain=0.01, saved_activations=saved
+        )
 
     @classmethod
     @abc.abstractmethod

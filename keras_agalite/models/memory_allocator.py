@@ -35,7 +35,8 @@ def with_strategy(policy: MemoryPolicy, strategy: str) -> MemoryPolicy:
 
     Example:
 
-    >>> policies = {name: with_strategy(policy, name) for name in STRATEGIES}
+    >>> names = AdaptiveMemoryAllocator.strategies
+    >>> policies = {name: with_strategy(policy, name) for name in names}
     """
     if not isinstance(policy.memory, SpatialMemory):
         raise ValueError(
@@ -207,7 +208,7 @@ class AdaptiveMemoryAllocator(keras.Model):
     def _check_tasks(self, tasks: Any) -> np.ndarray:
         tasks = np.asarray(tasks)
         legal = tasks.ndim == 1 and tasks.dtype.kind in "iu"
-        if not legal or not np.isin(tasks, np.arange(self.num_tasks)).all():
+        if not legal or not ((tasks >= 0) & (tasks < self.num_tasks)).all():
             raise ValueError(
                 f"`tasks` must be integers from 0 to {self.num_tasks - 1}, of shape "
                 f"(batch,). Received: tasks={tasks!r}"
@@ -223,6 +224,7 @@ class AdaptiveMemoryAllocator(keras.Model):
             "first_epsilon": self.first_epsilon,
             "last_epsilon": self.last_epsilon,
             "epsilon_steps": self.epsilon_steps,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
         }
 
     def get_compile_config(self) -> None:

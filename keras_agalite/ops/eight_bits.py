@@ -16,7 +16,7 @@ from keras import ops
 from keras_agalite.ops._backend import row_bounds
 from keras_agalite.ops.precision import at_least_float32
 
-LEVELS = 255
+_LEVELS = 255
 
 
 def encode(x: Any, low: Any = None) -> list[Any]:
@@ -39,9 +39,9 @@ def encode(x: Any, low: Any = None) -> list[Any]:
     x = ops.cast(x, at_least_float32(x.dtype))
     least, greatest = row_bounds(x)
     low = least if low is None else ops.cast(low, x.dtype)
-    step = (greatest - low) / LEVELS
+    step = (greatest - low) / _LEVELS
     codes = ops.round((x - low) / ops.where(step > 0.0, step, 1.0))
-    return [ops.cast(ops.clip(codes, 0.0, float(LEVELS)), "uint8"), step, low]
+    return [ops.cast(ops.clip(codes, 0.0, float(_LEVELS)), "uint8"), step, low]
 
 
 def decode(encoded: Sequence[Any], dtype: Any) -> Any:

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_agalite.ops._backend import custom_gradient
 from keras_agalite.ops.eight_bits import decode, encode
+from keras_agalite.ops.saved_activations import check_saved_activations, kernel_gradient
 
 
 def gru_gate(
@@ -40,7 +41,11 @@ def gru_gate(
 
     Returns:
         Tensor of the shape of `stream`.
+
+    Raises:
+        ValueError: If `saved_activations` is neither None nor "int8".
     """
+    check_saved_activations(saved_activations)
     inputs = (stream, update, update_kernel, stream_kernel, candidate_kernel, bias)
     if saved_activations is None:
         return _forward(*inputs)
@@ -79,20 +84,13 @@ def _backward(kept: Any, d_output: Any) -> list[Any]:
     d_r = d_reset_stream * x * r * (1.0 - r)
     d_from_stream = ops.concatenate([d_r, d_z], axis=-1)
     d_from_update = ops.concatenate([d_r, d_z, d_candidate], axis=-1)
-
-    def weights_gradient(inputs: Any, d_products: Any) -> Any:
-        rows, columns = (
-            ops.reshape(t, (-1, t.shape[-1])) for t in (inputs, d_products)
-        )
-        return ops.matmul(ops.transpose(rows), columns)
-
     return [
         d_output * (1.0 - z)
         + d_reset_stream * r
         + ops.matmul(d_from_stream, ops.transpose(stream_kernel)),
         ops.matmul(d_from_update, ops.transpose(update_kernel)),
-        weights_gradient(y, d_from_update),
-        weights_gradient(x, d_from_stream),
-        weights_gradient(r * x, d_candidate),
+        kernel_gradient(y, d_from_update),
+        kernel_gradient(x, d_from_stream),
+        kernel_gradient(r * x, d_candidate),
         -ops.sum(d_z, axis=tuple(range(len(d_z.shape) - 1))),
     ]

@@ -16,12 +16,12 @@ from keras_agalite.ops._backend import custom_gradient
 from keras_agalite.ops.eight_bits import decode, encode
 from keras_agalite.ops.precision import at_least_float32
 
-FORMS = (None, "int8")
+_FORMS = (None, "int8")
 
 
 def check_saved_activations(form: Any) -> None:
     """Raises a ValueError if activations cannot be kept in this form."""
-    if form not in FORMS:
+    if form not in _FORMS:
         raise ValueError(
             "`saved_activations` must be None or 'int8'. "
             f"Received: saved_activations={form!r}"
@@ -39,14 +39,16 @@ def product(x: Any, kernel: Any) -> Any:
 
 
 def product_gradients(kept: Any, d_y: Any) -> list[Any]:
+    """The gradients of `product`, from what it keeps."""
     *codes, kernel = kept
-    x = decode(codes, d_y.dtype)
-    flat = (ops.reshape(y, (-1, y.shape[-1])) for y in (x, d_y))
-    return [ops.matmul(d_y, ops.transpose(kernel)), _transposed_product(*flat)]
+    d_x = ops.matmul(d_y, ops.transpose(kernel))
+    return [d_x, kernel_gradient(decode(codes, d_y.dtype), d_y)]
 
 
-def _transposed_product(x: Any, y: Any) -> Any:
-    return ops.matmul(ops.transpose(x), y)
+def kernel_gradient(x: Any, d_y: Any) -> Any:
+    """The gradient of the kernel of `x kernel`, for that of the product."""
+    x, d_y = (ops.reshape(t, (-1, t.shape[-1])) for t in (x, d_y))
+    return ops.matmul(ops.transpose(x), d_y)
 
 
 def distance_product(query: Any, position: Any) -> Any:
@@ -72,6 +74,7 @@ def distance_product(query: Any, position: Any) -> Any:
 
 
 def plain_distance_product(query: Any, position: Any) -> Any:
+    """`distance_product`, which keeps what the backend keeps."""
     return ops.einsum("bqhd,whd->bhqw", query, position)
 
 
@@ -91,10 +94,12 @@ def pair_product(query: Any, key: Any) -> Any:
 
 
 def plain_pair_product(query: Any, key: Any) -> Any:
+    """`pair_product`, which keeps what the backend keeps."""
     return ops.matmul(query, ops.swapaxes(key, -1, -2))
 
 
 def pair_gradients(kept: Any, d_y: Any) -> list[Any]:
+    """The gradients of `pair_product`, from what it keeps."""
     query, key = decode(kept[:3], d_y.dtype), decode(kept[3:], d_y.dtype)
     return [ops.matmul(d_y, key), ops.matmul(ops.swapaxes(d_y, -1, -2), query)]
 
@@ -117,16 +122,17 @@ def softmax_product(scores: Any, value: Any) -> Any:
         return [*encode(weights, low=zero), *encode(value)]
 
     return custom_gradient(
-        plain_softmax_product, keep, softmax_product_gradients, scores, value
+        plain_softmax_product, keep, _softmax_product_gradients, scores, value
     )
 
 
 def plain_softmax_product(scores: Any, value: Any) -> Any:
+    """`softmax_product`, which keeps what the backend keeps."""
     weights = ops.softmax(scores, axis=-1)
     return ops.matmul(ops.cast(weights, value.dtype), value)
 
 
-def softmax_product_gradients(kept: Any, d_y: Any) -> list[Any]:
+def _softmax_product_gradients(kept: Any, d_y: Any) -> list[Any]:
     wide = at_least_float32(d_y.dtype)
     weights, value = decode(kept[:3], wide), decode(kept[3:], d_y.dtype)
     d_weights = ops.cast(ops.matmul(d_y, ops.swapaxes(value, -1, -2)), wide)
@@ -135,6 +141,7 @@ def softmax_product_gradients(kept: Any, d_y: Any) -> list[Any]:
 
 
 def softmax_gradient(weights: Any, d_weights: Any) -> Any:
+    """The gradient of the scores of a softmax, for that of its weights."""
     mean = ops.sum(weights * d_weights, axis=-1, keepdims=True)
     return weights * (d_weights - mean)
 
@@ -154,7 +161,12 @@ class AttentionProducts(NamedTuple):
 
 
 def attention_products(form: str | None) -> AttentionProducts:
-    """The products, plainly or with what they keep in this form."""
+    """The products, plainly or with what they keep in this form.
+
+    Raises:
+        ValueError: If there is no such form.
+    """
+    check_saved_activations(form)
     if form is None:
         return AttentionProducts(
             plain_pair_product, plain_distance_product, plain_softmax_product
@@ -184,6 +196,7 @@ def layer_normalization(x: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
 
 
 def normalization_gradients(kept: Any, d_y: Any) -> list[Any]:
+    """The gradients of `layer_normalization`, from what it keeps."""
     *codes, rate, gamma = kept
     normal, d_y = decode(codes, rate.dtype), ops.cast(d_y, rate.dtype)
     d_normal = d_y * ops.cast(gamma, rate.dtype)
@@ -198,18 +211,19 @@ def normalization_gradients(kept: Any, d_y: Any) -> list[Any]:
 
 
 def gelu_slope(x: Any) -> Any:
+    """The derivative of gelu."""
     density = ops.exp(-0.5 * x * x) * 0.3989422804014327  # 1 / sqrt(2 pi)
     return 0.5 * (1.0 + ops.erf(x * 0.7071067811865476)) + x * density
 
 
-def silu_slope(x: Any) -> Any:
+def _silu_slope(x: Any) -> Any:
     gate = ops.sigmoid(x)
     return gate * (1.0 + x * (1.0 - gate))
 
 
 # Slopes, as functions of the input or of the output.
-OF_INPUT = {"gelu": gelu_slope, "silu": silu_slope}
-OF_OUTPUT = {
+_OF_INPUT = {"gelu": gelu_slope, "silu": _silu_slope}
+_OF_OUTPUT = {
     "tanh": lambda y: 1.0 - y * y,
     "sigmoid": lambda y: y * (1.0 - y),
 }
@@ -232,11 +246,11 @@ def activation(function: Callable[[Any], Any], x: Any) -> Any:
         def backward(kept: Any, d_y: Any) -> list[Any]:
             return [ops.where(kept[0], d_y, 0.0)]
 
-    elif name in OF_INPUT or name in OF_OUTPUT:
-        slope = OF_INPUT.get(name) or OF_OUTPUT[name]
+    elif name in _OF_INPUT or name in _OF_OUTPUT:
+        slope = _OF_INPUT.get(name) or _OF_OUTPUT[name]
 
         def keep(inputs: Any, output: Any) -> list[Any]:
-            return encode(inputs[0] if name in OF_INPUT else output)
+            return encode(inputs[0] if name in _OF_INPUT else output)
 
         def backward(kept: Any, d_y: Any) -> list[Any]:
             wide = at_least_float32(d_y.dtype)

@@ -402,7 +402,7 @@ def trials_policy(
 
 
 def offline_policy(
-    name: str = "passive_tmaze_28_rate", load_weights: bool = True
+    name: str = "passive_tmaze_28_rate", weights: str | None = "auto"
 ) -> Policy:
     """A released policy that learnt from recordings, such as a RATE.
 
@@ -411,13 +411,14 @@ def offline_policy(
 
     Args:
         name: Name of the policy; `list_policies()` has all.
-        load_weights: Whether it has its released weights, or fresh ones.
+        weights: `"auto"` and `"pretrained"` load the released weights; None gives
+            fresh ones.
 
     Returns:
         A policy of the class that its preset names.
 
     Raises:
-        ValueError: If no such policy is released.
+        ValueError: If no such policy is released, or `weights` is something else.
 
     Example:
 
@@ -425,9 +426,14 @@ def offline_policy(
     >>> policy.target_return
     1.0
     """
-    names = tuple(n for n in released_presets() if _is_offline(n))
+    names = tuple(
+        found
+        for found in released_presets()
+        if isinstance(find_any(found), OfflinePreset)
+    )
     _check("name", name, names)
-    return Policy.from_preset(name, load_weights)
+    _check("weights", weights, ("auto", "pretrained", None))
+    return Policy.from_preset(name, load_weights=weights is not None)
 
 
 class PolicyInfo(NamedTuple):
@@ -481,10 +487,6 @@ def list_policies() -> list[PolicyInfo]:
     return [*released.values(), *rest]
 
 
-def _is_offline(name: str) -> bool:
-    return isinstance(find_any(name), OfflinePreset)
-
-
 def _released_info(name: str) -> PolicyInfo:
     preset = find_any(name)
     if isinstance(preset, OfflinePreset):
@@ -527,7 +529,7 @@ def _score(spec: PolicySpec, folder: Path) -> dict[str, float] | None:
 
     expected = meaning(spec.environment, spec.environment_arguments)
     for path in sorted(folder.glob("evaluation*.json")):
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
         if meaning(found["environment"], found["environment_arguments"]) == expected:
             return _scores(found)
     return None

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from keras_agalite.environments.catalog import (
     MEMORY_MAZE_STEPS,
     MINIGRID_MEMORY_SIZES,
+    POINT_HIDDEN,
 )
 from keras_agalite.environments.popgym import LEVELS, TASKS
 from keras_agalite.layers.catalog import memory_class
@@ -409,8 +410,7 @@ _PLANE = (
     spaces.Box(-1.0, 1.0, (2,), np.float32),
 )
 _TASKS: dict[str, tuple[Any, Any]] = {
-    "point_direction": _PLANE,
-    "point_speed": _PLANE,
+    **{f"point_{hidden}": _PLANE for hidden in POINT_HIDDEN},
     "hidden_goal": (spaces.Box(0.0, 1.0, (10,), np.float32), spaces.Discrete(5)),
 }
 FAMILIES = tuple(_TASKS)

@@ -138,6 +138,13 @@ def test_half_precision_merges_without_nan():
     np.testing.assert_array_equal(merged, features[-1])
 
 
+@pytest.mark.once
+def test_a_merge_keeps_8_bits_where_its_memory_does():
+    merge = make(saved_activations="int8").memory.cell.merge
+    layers = [*merge.projections, *merge.norms, merge.output_dense, merge.output_norm]
+    assert {layer.saved_activations for layer in layers} == {"int8"}
+
+
 def test_a_preset_holds_the_merge(policy, tmp_path):
     policy.save_to_preset(tmp_path / "preset")
     config = json.loads((tmp_path / "preset" / "config.json").read_text())

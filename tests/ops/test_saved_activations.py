@@ -239,3 +239,14 @@ def test_only_int8_is_known():
     for make in (Dense, LayerNormalization):
         with pytest.raises(ValueError, match=r"must be None or 'int8'.*int4"):
             make(**({"units": 3} if make is Dense else {}), saved_activations="int4")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "call",
+    [saved.attention_products, lambda form: gru_gate(*[None] * 6, form)],
+    ids=["attention", "gate"],
+)
+def test_another_form_is_refused(call):
+    with pytest.raises(ValueError, match="Received: saved_activations='int4'"):
+        call("int4")

@@ -392,6 +392,21 @@ def launched(file, run_dir, *options):
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
+def launched_until_a_checkpoint(tmp_path, **changes):
+    file, run = tmp_path / "recipe.toml", tmp_path / "two"
+    file.write_text(dataclasses.replace(SMALL, **changes).to_toml())
+    launcher = launched(file, run)
+    while not list(run.glob("checkpoints/*.npz")):
+        assert launcher.poll() is None, log_of(run)
+        time.sleep(0.01)
+    return launcher, run
+
+
+def signal_process_1(launcher, number):
+    found = ["pgrep", "-P", str(launcher.pid), "-f", "--", "--process 1"]
+    os.kill(int(subprocess.check_output(found)), number)
+
+
 @pytest.mark.slow
 def test_two_processes_end_with_the_weights_of_one(tmp_path):
     file, run = tmp_path / "recipe.toml", tmp_path / "two"
@@ -403,15 +418,9 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_is_survived_by_a_restart(tmp_path):
-    file, run = tmp_path / "recipe.toml", tmp_path / "two"
     # The last step is one of a checkpoint too.
-    file.write_text(dataclasses.replace(SMALL, checkpoint_interval=160).to_toml())
-    launcher = launched(file, run)
-    while not list(run.glob("checkpoints/*.npz")):
-        assert launcher.poll() is None, log_of(run)
-        time.sleep(0.01)
-    found = ["pgrep", "-P", str(launcher.pid), "-f", "--", "--process 1"]
-    os.kill(int(subprocess.check_output(found)), signal.SIGKILL)
+    launcher, run = launched_until_a_checkpoint(tmp_path, checkpoint_interval=160)
+    signal_process_1(launcher, signal.SIGKILL)
     assert launcher.wait(timeout=300) == 0, log_of(run)
     lost = "process 1 was killed by SIGKILL: starting all again, 2 more times left"
     assert lost in log_of(run)
@@ -421,14 +430,8 @@ def test_a_killed_process_is_survived_by_a_restart(tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_all(tmp_path):
-    file, run = tmp_path / "recipe.toml", tmp_path / "two"
-    file.write_text(dataclasses.replace(SMALL, total_steps=2**40).to_toml())
-    launcher = launched(file, run)
-    while not list(run.glob("checkpoints/*.npz")):
-        assert launcher.poll() is None, log_of(run)
-        time.sleep(0.01)
-    found = ["pgrep", "-P", str(launcher.pid), "-f", "--", "--process 1"]
-    os.kill(int(subprocess.check_output(found)), signal.SIGTERM)
+    launcher, run = launched_until_a_checkpoint(tmp_path, total_steps=2**40)
+    signal_process_1(launcher, signal.SIGTERM)
     assert launcher.wait(timeout=300) == 128 + signal.SIGTERM, log_of(run)
     assert checkpointed_steps(run) == curve_steps(run)[-1]
     assert not (run / "evaluation.json").exists()
@@ -436,12 +439,7 @@ def test_a_signal_to_one_process_stops_all(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_fails_ends_all(tmp_path):
-    file, run = tmp_path / "recipe.toml", tmp_path / "two"
-    file.write_text(dataclasses.replace(SMALL, total_steps=2**40).to_toml())
-    launcher = launched(file, run)
-    while not list(run.glob("checkpoints/*.npz")):
-        assert launcher.poll() is None, log_of(run)
-        time.sleep(0.01)
+    launcher, run = launched_until_a_checkpoint(tmp_path, total_steps=2**40)
     (run / "checkpoints").rename(run / "moved")
     (run / "checkpoints").write_text("")  # process 0 alone writes there
     assert launcher.wait(timeout=60) == 1, log_of(run)

@@ -82,15 +82,22 @@ def test_what_is_refused_is_not_started_again():
         supervise(programs("raise SystemExit(2)", ENDLESS), 5)
 
 
-def test_what_fails_for_want_of_another_is_a_loss(monkeypatch, tmp_path):
-    monkeypatch.setattr(launch, "SECONDS_BETWEEN_LOOKS", 0.5)  # both fail between
-    gone = tmp_path / "gone"
-    both = (
-        after(gone, "raise SystemExit(2)"),
-        f"import os; open({str(gone)!r}, 'w'); os.kill(os.getpid(), 9)",
-    )
-    with pytest.raises(TrainingError, match="exit code 2, process 1 was killed by SIG"):
-        supervise(programs(*both), 0)
+class Ends:
+    """A process that so many looks find running."""
+
+    def __init__(self, looks, code):
+        self.looks, self.code = looks, code
+
+    def poll(self):
+        self.looks -= 1
+        return None if self.looks >= 0 else self.code
+
+
+def test_what_fails_for_want_of_another_is_a_loss():
+    killed = -signal.SIGKILL  # seen one look later than the one that failed for it
+    codes = launch._wait([Ends(0, 2), Ends(1, killed)], [])
+    assert codes == {0: 2, 1: killed}
+    assert launch._is_loss([*codes.values()])
 
 
 def test_who_is_aborted_for_another_is_no_loss():

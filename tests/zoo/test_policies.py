@@ -159,6 +159,7 @@ def test_weights_from_a_folder_and_from_a_file(tmp_path):
         (zoo.minigrid_memory_policy, {"size": 12}, "size=12"),
         (zoo.mujoco_positions_policy, {"name": "Hopper"}, "name='Hopper'"),
         (zoo.offline_policy, {"name": "tmaze_10"}, "name='tmaze_10'"),
+        (zoo.offline_policy, {"weights": "nowhere"}, "weights='nowhere'"),
         (zoo.tmaze_policy, {"memory": "elephant"}, "memory='elephant'"),
         (zoo.tmaze_policy, {"weights": "nowhere"}, "Expected the name of a released"),
     ],
@@ -192,7 +193,7 @@ def test_a_policy_that_learnt_from_recordings():
     assert info.environment == "passive_tmaze_28"
     assert info.previous_action_reward
     assert info.num_weights == policy.count_params()
-    fresh = zoo.offline_policy(load_weights=False)
+    fresh = zoo.offline_policy(weights=None)
     assert np.any(fresh.get_weights()[0] != policy.get_weights()[0])
 
 

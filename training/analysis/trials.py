@@ -3,7 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
 
 from keras_agalite.evaluation import Step, rollout
 from keras_agalite.previous import END
@@ -146,11 +150,6 @@ def text(result: dict[str, Any]) -> str:
 
 def plot(results: list[dict[str, Any]], file: Path) -> None:
     """Draws the return over the episodes of a trial, a panel for each environment."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     figure, panels = plt.subplots(
         1, len(results), figsize=(5 * len(results), 3.6), layout="constrained"
     )

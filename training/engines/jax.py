@@ -174,9 +174,9 @@ class Run(run.Run):
 
     @property
     def interrupted(self) -> bool:
-        interrupt = self.session.interrupt
         if jax.process_count() == 1:
-            return interrupt.signal_number is not None
+            return super().interrupted
+        interrupt = self.session.interrupt
         # All processes that train together stop as one of them was asked to. A signal
         # that comes while they ask each other counts the next time.
         number = np.array(interrupt.signal_number or 0)

@@ -141,7 +141,7 @@ class Run(abc.ABC):
     @property
     def interrupted(self) -> bool:
         """Whether a signal came: the loop is left after the same iteration by all."""
-        return bool(self.session.interrupted)
+        return self.session.interrupt.signal_number is not None
 
     @abc.abstractmethod
     def close_environments(self) -> None:

@@ -61,13 +61,16 @@ def check_policy(recipe: Recipe) -> None:
         )
     if recipe.initial_preset:
         find_preset(recipe.initial_preset)
-    is_offline = is_transformer(recipe) or recipe.policy_arguments
-    if recipe.fine_tune != "full" and is_offline:
+    if recipe.fine_tune != "full" and _is_for_recordings(recipe):
         raise ValueError(
             '`fine_tune` must be "full" with a policy for recordings alone. '
             f"Received: fine_tune={recipe.fine_tune!r}, memory={recipe.memory!r}, "
             f"policy_arguments={recipe.policy_arguments}"
         )
+
+
+def _is_for_recordings(recipe: Recipe) -> bool:
+    return is_transformer(recipe) or bool(recipe.policy_arguments)
 
 
 def check_spaces(
@@ -99,7 +102,7 @@ def make_policy(
     """
     check_spaces(observation_space, action_space)
     encoder = _make(encoder_class(recipe.encoder), recipe, "encoder", observation_space)
-    if is_transformer(recipe) or recipe.policy_arguments:
+    if _is_for_recordings(recipe):
         return _make_offline(recipe, encoder, action_space)
     described = Preset.of_parts(
         encoder,

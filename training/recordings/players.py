@@ -116,14 +116,7 @@ class PassiveTMazePlayer(Player):
     def initial_state(self, batch_size: int) -> np.ndarray:
         return np.zeros(batch_size)
 
-    def act(
-        self,
-        observation: np.ndarray,
-        state: np.ndarray,
-        *,
-        deterministic: bool = True,
-        seed: np.random.Generator | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
         from keras_agalite.environments.passive_tmaze import DOWN, RIGHT, UP
 
         _, hint, junction, _ = observation.T
@@ -134,14 +127,7 @@ class PassiveTMazePlayer(Player):
 class RepeatFirstPlayer(Player):
     """Repeats the first card of POPGym's RepeatFirst."""
 
-    def act(
-        self,
-        observation: np.ndarray,
-        state: np.ndarray | None,
-        *,
-        deterministic: bool = True,
-        seed: np.random.Generator | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
         first = observation.copy() if state is None else state
         return first, first
 
@@ -152,14 +138,7 @@ class CountRecallPlayer(Player):
     def initial_state(self, batch_size: int) -> np.ndarray:
         return np.zeros((batch_size, self.observation_space.nvec[0]), int)
 
-    def act(
-        self,
-        observation: np.ndarray,
-        state: np.ndarray,
-        *,
-        deterministic: bool = True,
-        seed: np.random.Generator | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
         rows, (dealt, asked) = np.arange(len(observation)), observation.T
         counts = state.copy()
         counts[rows, dealt] += 1

@@ -90,7 +90,7 @@ def card(folder: Path) -> str:
 
 
 def _steps(recipe: Recipe) -> str:
-    if recipe.engine == "offline":
+    if recipe.is_offline:
         return f"steps of the recordings `{recipe.recordings}`"
     return "environment steps"
 

@@ -89,8 +89,8 @@ def footprint(policy: Policy, recipe: Recipe) -> dict[str, int]:
 def activations(policy: Policy, length: int) -> int:
     """Numbers that the layers of a policy give for a sequence, without running it.
 
-    Frozen layers, which keep nothing for a gradient, are left out. Of a memory that
-    goes step by step only one step is counted.
+    Frozen layers, which mostly keep nothing for a gradient, are left out. Of a memory
+    that goes step by step only one step is counted.
     """
 
     def symbolic(x: Any) -> Any:

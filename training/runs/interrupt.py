@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from training.errors import Interrupted
@@ -19,6 +20,31 @@ def signals_to_catch() -> list[signal.Signals]:
     """`SIGNALS`, without SIGHUP under nohup, where it stays ignored."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [x for x in SIGNALS if x != signal.SIGHUP or not ignored]
+
+
+@contextlib.contextmanager
+def signals_passed_on(
+    processes: list[Any], but: tuple[int, ...] = ()
+) -> Iterator[list[int]]:
+    """The list of the signals that come meanwhile, which go to all processes.
+
+    Args:
+        processes: As `subprocess.Popen` gives them; the list may change.
+        but: Signals that are listed and not passed on.
+    """
+    asked: list[int] = []
+
+    def pass_on(number: int, frame: Any) -> None:
+        asked.append(number)
+        for process in processes if number not in but else ():
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in signals_to_catch()}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Interrupt:

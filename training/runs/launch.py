@@ -8,14 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TextIO
 
 from training.errors import Interrupted, TrainingError
 from training.recipe import load_recipe
-from training.runs.interrupt import SIGNALS, signals_to_catch
+from training.runs.interrupt import SIGNALS, signals_passed_on
 from training.runs.join import LOCALHOST
 from training.runs.tell import tell
 
@@ -132,7 +131,8 @@ def supervise(commands: Commands, restarts: int) -> None:
     Raises:
         ValueError, TrainingError, Interrupted: As `launch`.
     """
-    with _signals_passed_on() as (processes, asked):
+    processes: list[Any] = []
+    with signals_passed_on(processes) as asked:
         for left in reversed(range(restarts + 1)):
             processes[:] = []
             codes = _run(commands(), processes, asked)
@@ -161,25 +161,6 @@ def _say(code: int) -> str:
     if code > 0:
         return f"ended with exit code {code}"
     return f"was killed by {signal.Signals(-code).name}"
-
-
-@contextmanager
-def _signals_passed_on() -> Iterator[tuple[list[Any], list[int]]]:
-    """A list for processes, to which signals go, and the list of those that came."""
-    processes: list[Any] = []
-    asked: list[int] = []
-
-    def pass_on(number: int, frame: Any) -> None:
-        asked.append(number)
-        for process in processes:
-            process.send_signal(number)
-
-    before = {number: signal.signal(number, pass_on) for number in signals_to_catch()}
-    try:
-        yield processes, asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _run(

@@ -69,10 +69,6 @@ class Session:
             for writer in self.writers:
                 stack.callback(writer.close)
 
-    @property
-    def interrupted(self) -> bool:
-        return self.interrupt.signal_number is not None
-
     def check(self, step: int, metrics: dict[str, float]) -> None:
         """Raises a TrainingError if a loss or the gradient is not finite."""
         check_metrics(step, metrics, self.checkpoints)

@@ -5,11 +5,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from training.errors import Interrupted
 from training.recipe import load_recipe
-from training.runs.interrupt import SIGNALS, signals_to_catch
+from training.runs.interrupt import SIGNALS, signals_passed_on
 from training.runs.tell import tell
 
 
@@ -61,20 +60,11 @@ def _run(command: list[str]) -> int:
     A terminal sends Ctrl-C to both. The other signals are passed on, and stop the
     sweep also if the run ended well meanwhile.
     """
-    asked: list[int] = []
-
-    def pass_on(number: int, frame: Any) -> None:
-        asked.append(number)
-        if number != signal.SIGINT:
-            process.send_signal(number)
-
-    with subprocess.Popen(command) as process:
-        before = {
-            number: signal.signal(number, pass_on) for number in signals_to_catch()
-        }
-        try:
-            code = process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    # Of a terminal it comes to both.
+    own = (signal.SIGINT,)
+    with (
+        subprocess.Popen(command) as process,
+        signals_passed_on([process], own) as asked,
+    ):
+        code = process.wait()
     return 128 + asked[0] if asked else code

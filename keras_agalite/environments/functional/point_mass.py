@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from keras_agalite.environments.catalog import POINT_HIDDEN
 from keras_agalite.environments.functional.protocol import TaskFamily
 
-HIDDEN = ("direction", "speed")
 # A velocity fades to KEPT of itself in a step, and an action adds PUSH times itself.
 KEPT, PUSH = 0.75, 0.5
 FASTEST = PUSH / (1.0 - KEPT)
@@ -58,9 +58,9 @@ class PointMass(TaskFamily):
     max_episode_steps = 20
 
     def __init__(self, hidden: str = "direction") -> None:
-        if hidden not in HIDDEN:
+        if hidden not in POINT_HIDDEN:
             raise ValueError(
-                f"`hidden` must be one of {', '.join(map(repr, HIDDEN))}. "
+                f"`hidden` must be one of {', '.join(map(repr, POINT_HIDDEN))}. "
                 f"Received: hidden={hidden!r}"
             )
         self.hidden = hidden

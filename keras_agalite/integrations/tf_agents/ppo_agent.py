@@ -157,6 +157,7 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
             "normalized_advantages": _standardize(info["advantage"], weights),
             "action_distribution_parameters": info["dist_params"],
             "weights": mask if weights is None else weights * mask,
+            "train_step": self.train_step_counter,
             "old_value_predictions": info["value_prediction"],
             "initial_state": initial_state,
         }
@@ -166,7 +167,6 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         if self.update_normalizers_in_train:
             self.update_reward_normalizer(experience.reward)
         self._summarize(loss, diagnostics)
-        self._grad_norm = diagnostics["gradient_norm"]
         self.diagnostics = diagnostics
         return tf.nest.map_structure(tf.identity, loss)
 
@@ -203,7 +203,11 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
                 + (", outside of `strategy.run`" if outside else "")
             )
 
-    def get_loss(
+    def get_loss(self, *args: Any, **kwargs: Any) -> tf_agent.LossInfo:
+        """PPO's loss from one run of the memory over the sequences."""
+        return self._loss(*args, **kwargs)[0]
+
+    def _loss(
         self,
         time_steps: ts.TimeStep,
         actions: Any,
@@ -217,35 +221,6 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         old_value_predictions: Any = None,
         training: bool = False,
         initial_state: Any = None,
-    ) -> tf_agent.LossInfo:
-        """PPO's loss from one run of the memory over the sequences."""
-        return self._loss(
-            time_steps,
-            actions,
-            act_log_probs,
-            returns,
-            normalized_advantages,
-            action_distribution_parameters,
-            weights,
-            old_value_predictions,
-            initial_state,
-            debug_summaries,
-            training,
-        )[0]
-
-    def _loss(
-        self,
-        time_steps: ts.TimeStep,
-        actions: Any,
-        act_log_probs: Any,
-        returns: Any,
-        normalized_advantages: Any,
-        action_distribution_parameters: Any,
-        weights: Any,
-        old_value_predictions: Any,
-        initial_state: Any,
-        debug_summaries: bool,
-        training: bool,
     ) -> tuple[tf_agent.LossInfo, dict[str, Any]]:
         """PPO's loss, and the diagnostics of all replicas."""
         if initial_state is None:

@@ -9,8 +9,8 @@ from keras import ops
 from keras_agalite.models.base import Policy
 
 # Policies are told returns as float32.
-LARGEST = float(np.finfo(np.float32).max)
-SMALLEST = float(np.finfo(np.float32).tiny)
+_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 class ConditionedOnReturn(Policy):
@@ -124,7 +124,7 @@ def _finite_rows(target_return: Any) -> np.ndarray:
     """Returns to reach as an array, all of them finite as float32."""
     try:
         target = np.asarray(target_return, np.float64)
-        fits = bool((np.abs(target) <= LARGEST).all())
+        fits = bool((np.abs(target) <= _LARGEST).all())
     except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
@@ -154,19 +154,19 @@ def check_return(target_return: Any, return_scale: Any) -> tuple[Any, float]:
         ("return_scale", return_scale),
     ):
         is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not is_number or not abs(value) <= LARGEST:
+        if not is_number or not abs(value) <= _LARGEST:
             raise ValueError(
                 f"`{name}` must be a number that is finite as float32. Received: "
                 f"{name}={value!r}"
             )
     target = None if target_return is None else float(target_return)
     scale = float(return_scale)
-    if scale < SMALLEST:
+    if scale < _SMALLEST:
         raise ValueError(
             "`return_scale` must be above 0, also as float32. Received: "
             f"return_scale={return_scale!r}"
         )
-    if target is not None and abs(target) / scale > LARGEST:
+    if target is not None and abs(target) / scale > _LARGEST:
         raise ValueError(
             "`target_return` divided by `return_scale` must be finite as float32. "
             f"Received: target_return={target!r}, return_scale={scale!r}"

@@ -31,10 +31,12 @@ class Work(NamedTuple):
     temporaries_bytes: int | None
 
 
-def sequences(batch: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def sequences(
+    batch: int, steps: int, features: int = FEATURES
+) -> tuple[np.ndarray, np.ndarray]:
     """Inputs, and starts in the middle of each sequence that has a middle."""
     random = np.random.default_rng(0)
-    inputs = random.normal(size=(batch, steps, FEATURES)).astype("float32")
+    inputs = random.normal(size=(batch, steps, features)).astype("float32")
     start = np.zeros((batch, steps), bool)
     start[:, steps // 2] = steps > 1
     return inputs, start
@@ -73,9 +75,15 @@ def act_work(layer: Any, batch: int) -> Work:
     return Work(run, result, seconds, temporaries)
 
 
-def learn_work(layer: Any, batch: int, steps: int, jit_compile: bool = False) -> Work:
+def learn_work(
+    layer: Any,
+    batch: int,
+    steps: int,
+    jit_compile: bool = False,
+    features: int = FEATURES,
+) -> Work:
     """Forward and backward over sequences: gradients of the sum of squared outputs."""
-    inputs, start = sequences(batch, steps)
+    inputs, start = sequences(batch, steps, features)
     gradients, temporaries = _COMPILE_LEARN[BACKEND](layer, inputs, start, jit_compile)
     begin = time.perf_counter()
     gradients()
@@ -178,8 +186,8 @@ _COMPILE_LEARN = {
 }
 
 
-def check_equal(works: dict[str, Work], steps: int) -> float:
-    """Raises a ValueError if `ours` and `textbook` do not compute the same.
+def check_equal(works: dict[str, Work], steps: int, other: str = "textbook") -> float:
+    """Raises a ValueError if `ours` and the other form do not compute the same.
 
     The more tokens, the likelier one ReLU stands at its kink, where rounding chooses
     the side of its gradient, in either form: longer sequences may differ more.
@@ -187,14 +195,14 @@ def check_equal(works: dict[str, Work], steps: int) -> float:
     Returns:
         The largest difference, relative to the norm of the array.
     """
-    pairs = zip(works["ours"].result(), works["textbook"].result(), strict=True)
+    pairs = zip(works["ours"].result(), works[other].result(), strict=True)
     worst = max(
         float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12)) for a, b in pairs
     )
     if not worst < 1e-4 * max(1.0, steps / 128):
         raise ValueError(
             "No speed is reported of forms that compute different things. Received: "
-            f"relative difference {worst:.1e} between ours and the textbook's"
+            f"relative difference {worst:.1e} between ours and {other}"
         )
     return worst
 

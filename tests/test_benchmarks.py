@@ -221,3 +221,12 @@ def test_the_time_to_a_first_action(monkeypatch, capsys):
     assert row["total"] == sum(row[stage] for stage in load.STAGES[1:])
     assert all(row[stage] > 0 for stage in load.STAGES)
     assert load.table([row]).splitlines()[-1].startswith("| tmaze_10 | released |")
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="memax runs on JAX")
+def test_memax_computes_what_our_memories_do():
+    pytest.importorskip("memax")
+    from benchmarks.peers import PEERS, peers
+
+    rows = list(peers(list(PEERS), batch=2, steps=5, rounds=1))
+    assert [row["memory"] for row in rows] == list(PEERS)

@@ -43,6 +43,7 @@ class Recipe:
     normalize_observations: bool = False
     scale_rewards: bool = False
     engine: str = "tf_agents"
+    jit_compile: bool = True
     seed: int = 0
 
     encoder: str = "mlp"

@@ -152,6 +152,8 @@ def main():
         pytest.raises(ValueError, match=r"True .*=False, 2 replicas"),
     ):
         make_agent(environment, aggregate_losses_across_replicas=False)
+    with strategy.scope(), pytest.raises(ValueError, match="True with several repl"):
+        make_agent(environment, jit_compile=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,24 @@ def test_unseeded_actions_follow_from_the_seed_of_keras(policy):
     assert play(1) != first
 
 
+def test_weights_are_read_anew():
+    policy = make_policy("gru")
+    observation = policy.sample_observation(2, seed=0)
+    before, *_ = policy.step(observation)
+    weights, zeros = policy.get_weights(), [np.zeros(w.shape) for w in policy.weights]
+
+    policy.set_weights(zeros)
+
+    assert np.abs(before).min() > 0
+    assert not policy.step(observation)[0].any()
+    policy.set_weights(weights)
+    np.testing.assert_array_equal(policy.step(observation)[0], before)
+    if BACKEND == "jax":
+        zeros = [keras.ops.convert_to_tensor(x, "float32") for x in zeros]
+        with keras.StatelessScope(list(zip(policy.weights, zeros, strict=True))):
+            assert not policy.step(observation)[0].any()
+
+
 def test_sequences_without_a_step_are_refused(policy):
     with pytest.raises(ValueError, match=r"one time step. Received: .*\(2, 0, 3\)"):
         policy(np.zeros((2, 0, 3), "float32"))

@@ -33,6 +33,7 @@ SMALL = Recipe(
     num_minibatches=2,
     checkpoint_interval=120,
     evaluation_episodes=8,
+    jit_compile=False,  # it takes seconds
 )
 
 

@@ -39,6 +39,7 @@ SMALL = Recipe(
     num_minibatches=2,
     checkpoint_interval=80,
     evaluation_episodes=2,
+    jit_compile=False,
 )
 
 

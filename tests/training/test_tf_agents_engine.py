@@ -36,7 +36,7 @@ def recipe_file(tmp_path):
 
 def test_a_run_writes_what_the_docs_say_and_is_continued(tmp_path, capfd):
     file, run = tmp_path / "small.toml", tmp_path / "run"
-    file.write_text(SOON_TRACED.to_toml())
+    file.write_text(dataclasses.replace(SOON_TRACED, jit_compile=True).to_toml())
     arguments = ["train", str(file), "--run-dir", str(run)]
     assert main([*arguments, "--video"]) == 0
     for name in (

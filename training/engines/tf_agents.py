@@ -68,6 +68,7 @@ class Run(run.Run):
             discount_factor=recipe.discount,
             lambda_value=recipe.gae_lambda,
             importance_ratio_clipping=recipe.clip_epsilon,
+            jit_compile=recipe.jit_compile,
             entropy_regularization=recipe.entropy_coefficient,
             value_pred_loss_coef=recipe.value_coefficient,
         )

@@ -37,7 +37,9 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         experience = agent.prepare(buffer.gather_all(), time_step, state)
         agent.train(rows of experience, initial_state=rows of start)
 
-    Wrapped in `tf_agents.utils.common.function`, `train` is traced once.
+    Wrapped in `tf_agents.utils.common.function`, `train` is traced once. With
+    `jit_compile=True`, XLA compiles the loss and its gradients, anew for each shape of
+    a minibatch; the optimizer's step is not in it.
 
     Under a `tf.distribute.Strategy`, make policy, optimizer and agent in its scope,
     collect outside of `strategy.run`, and call `train` inside of it with each
@@ -51,6 +53,8 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         optimizer: A Keras 2 optimizer (`tf_keras.optimizers`).
         seed: Seed of the noise of collected actions.
         importance_ratio_clipping: Epsilon of the clipped objective.
+        jit_compile: Whether XLA compiles loss and gradients. Not with several
+            replicas, `debug_summaries` or `check_numerics`.
         **kwargs: Other arguments of `PPOClipAgent`. Here `num_epochs` is 1 a call,
             observations and rewards are not normalised unless told otherwise, and
             GAE with TD(lambda) returns is used.
@@ -64,7 +68,7 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
     Raises:
         ValueError: If an argument is one that this agent sets itself; if several
             replicas are not to aggregate their losses, or `train` is called outside
-            of `strategy.run`.
+            of `strategy.run`; if `jit_compile` meets what XLA cannot compile.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         optimizer: Any,
         seed: int = 0,
         importance_ratio_clipping: float = 0.2,
+        jit_compile: bool = False,
         **kwargs: Any,
     ) -> None:
         fixed = {"actor_net", "value_net", "compute_value_and_advantage_in_train"}
@@ -117,6 +122,12 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
                 "replicas learn: their gradients are added up. Received: "
                 "aggregate_losses_across_replicas="
                 f"{self._aggregate_losses_across_replicas!r}, {self._replicas} replicas"
+            )
+        self._compute_gradients = self._loss_and_gradients
+        if jit_compile:
+            self._check_jit_compile()
+            self._compute_gradients = tf.function(
+                self._loss_and_gradients, autograph=False, jit_compile=True
             )
         if optimizer is not None:
             # Now, so that `train` creates no variables and is traced once.
@@ -174,13 +185,10 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         self, batch: dict[str, Any], detailed: bool
     ) -> tuple[tf_agent.LossInfo, dict[str, Any]]:
         """One step of the optimizer, with the gradient of all replicas."""
-        with tf.GradientTape() as tape:
-            loss, diagnostics = self._loss(
-                **batch, debug_summaries=detailed, training=True
-            )
+        loss, diagnostics, found = self._compute_gradients(batch, detailed)
         weights = self._actor_net.trainable_weights
-        found = zip(tape.gradient(loss.loss, weights), weights, strict=True)
-        known = [(x, weight) for x, weight in found if x is not None]
+        both = zip(found, weights, strict=True)
+        known = [(x, weight) for x, weight in both if x is not None]
         gradients = total([x for x, _ in known])
         if self._gradient_clipping > 0:
             gradients, _ = tf.clip_by_global_norm(gradients, self._gradient_clipping)
@@ -191,6 +199,30 @@ class MemoryPPOAgent(ppo_clip_agent.PPOClipAgent):
         self._optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
         self.train_step_counter.assign_add(1)
         return loss, {**diagnostics, "gradient_norm": tf.linalg.global_norm(gradients)}
+
+    def _loss_and_gradients(
+        self, batch: dict[str, Any], detailed: bool
+    ) -> tuple[tf_agent.LossInfo, dict[str, Any], list[Any]]:
+        """The loss, the diagnostics, and a gradient or None for each weight."""
+        with tf.GradientTape() as tape:
+            loss, diagnostics = self._loss(
+                **batch, debug_summaries=detailed, training=True
+            )
+        weights = self._actor_net.trainable_weights
+        return loss, diagnostics, tape.gradient(loss.loss, weights)
+
+    def _check_jit_compile(self) -> None:
+        found = {
+            "debug_summaries": self._debug_summaries,
+            "check_numerics": self._check_numerics,
+            "several replicas": self._replicas > 1,
+        }
+        if any(found.values()):
+            raise ValueError(
+                "`jit_compile` must be False with debug_summaries, check_numerics or "
+                "several replicas, which XLA does not compile. Received: jit_compile="
+                f"True with {', '.join(name for name, on in found.items() if on)}"
+            )
 
     def _check_replicas(self) -> None:
         replicas = num_replicas()

@@ -34,6 +34,7 @@ actor TwoColors{colour} : CustomInventory
 actor TwoColorsSign{colour} {number}
 {{
   +SOLID
+  +SYNCHRONIZED
   Radius 16
   Height 68
   States

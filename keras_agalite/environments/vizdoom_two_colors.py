@@ -143,6 +143,7 @@ def _start(game: Any, folder: Path) -> None:
         [button.MOVE_FORWARD, button.TURN_LEFT, button.TURN_RIGHT]
     )
     game.set_objects_info_enabled(True)
+    game.set_labels_buffer_enabled(True)
     game.set_episode_start_time(4)  # the items are there
     game.set_episode_timeout(0)
     with contextlib.chdir(folder):  # where ViZDoom makes a folder of its own

@@ -14,6 +14,7 @@ from tests.environments.test_registry import ENVIRONMENTS
 from training.recordings import memory_gym
 from training.recordings.reader import Recordings
 from training.recordings.record import record
+from training.recordings.vizdoom import TwoColorsPlayer, look
 
 pytestmark = pytest.mark.once
 
@@ -534,6 +535,18 @@ class TestViZDoomTwoColors:
         assert game.steps == 525 if follows else game.steps < 200
         assert total > 10 if follows else total <= -3
 
+    def test_the_sign_stands_for_its_time(self, make):
+        env = make("vizdoom_two_colors")
+        game = env.unwrapped.game
+        for seed in range(12):
+            env.reset(seed=seed)
+            stood = []
+            for _ in range(20):
+                names = [o.name for o in game.get_state().objects]
+                stood.append("Sign" in str(names))
+                env.step(1)
+            assert stood == [True] * 17 + [False] * 3
+
     def test_the_sign_shows_the_colour_and_goes(self, make):
         env, signs = make("vizdoom_two_colors", render_mode="rgb_array"), set()
         for seed in range(6):
@@ -550,6 +563,66 @@ class TestViZDoomTwoColors:
             assert "Sign" not in str([o.name for o in game.game.get_state().objects])
 
         assert signs == {"Red", "Green"}
+
+    def test_what_the_player_sees_is_in_the_image(self, make):
+        env = make("vizdoom_two_colors", render_mode="rgb_array")
+        env.reset(seed=3)
+        game, large = env.unwrapped.game, set()
+        for action in [0, 1, 4, 2] * 15:
+            state, image, view = game.get_state(), env.render(), look(env.unwrapped)
+            seen = {"TwoColorsSign" + str(view.sign)}
+            for label in state.labels:
+                pixels = image[state.labels_buffer == label.value]
+                if "TwoColors" in label.object_name and len(pixels) > 150:
+                    flame = pixels[pixels.max(1) > 180].astype(float).mean(0)
+                    assert ("Red", "Green")[flame[:2].argmax()] in label.object_name
+                    large.add(label.object_name)
+                if "Sign" in label.object_name:
+                    assert (label.object_name in seen) == (len(pixels) > 0)
+            on_screen = [
+                label.object_name.removeprefix("TwoColors")
+                for label in state.labels
+                if (state.labels_buffer == label.value).any()
+            ]
+            torches = [name for name in on_screen if name in ("Red", "Green")]
+            assert list(view.colours) == torches
+            assert len(torches) < 25
+            assert (np.abs(view.turns) < 60).all()
+            env.step(action)
+
+        assert large >= {"TwoColorsRed", "TwoColorsGreen", "TwoColorsSignGreen"}
+
+    def test_the_player_knows_only_what_was_on_its_screen(self):
+        vector = environments.make_vec("vizdoom_two_colors", 2)
+        player, games = TwoColorsPlayer(vector), [e.unwrapped for e in vector.envs]
+
+        def on_screen(state):
+            buffer = state.labels_buffer
+            labels = [x for x in state.labels if (buffer == x.value).any()]
+            return SimpleNamespace(labels=labels, labels_buffer=buffer)
+
+        def screen(env):
+            game = SimpleNamespace(
+                get_game_variable=env.game.get_game_variable,
+                get_state=lambda: on_screen(env.game.get_state()),
+            )
+            return SimpleNamespace(game=game)
+
+        player.envs = [screen(env) for env in games]
+        observation, _ = vector.reset(seed=[1, 3])
+        state = player.initial_state(2)
+        total, running, wanted = np.zeros(2), np.ones(2, bool), []
+        while running.any():
+            action, state = player.act(observation, state)
+            wanted = wanted or list(state)
+            observation, reward, terminated, truncated, _ = vector.step(action)
+            total += reward * running
+            running &= ~(terminated | truncated)
+            assert state == wanted
+        vector.close()
+
+        assert wanted == [env.colour for env in games] == ["Red", "Green"]
+        assert (total > 10).all()
 
     def test_torches_come_again(self, make):
         env = make("vizdoom_two_colors")

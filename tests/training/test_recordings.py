@@ -14,6 +14,7 @@ from training.recordings.players import PassiveTMazePlayer, Player, make_player
 from training.recordings.reader import Recordings
 from training.recordings.record import EpisodeRecorder, record
 from training.recordings.segments import Segments
+from training.recordings.vizdoom import TwoColorsPlayer, View, choose
 from training.recordings.writer import RecordingWriter
 
 pytestmark = pytest.mark.once
@@ -302,6 +303,14 @@ class Sometimes(Player):
         return np.where(observation[:, 2] > 0, turn, 0), state
 
 
+class Astray(PassiveTMazePlayer):
+    """Turns the wrong way, and knows it."""
+
+    def act(self, observation, state, *, deterministic=True, seed=None):
+        self.advice, state = super().act(observation, state)
+        return np.where(self.advice > 0, 4 - self.advice, 0), state
+
+
 class TestRecording:
     def check_passive_tmaze(self, folder, episodes):
         """Replays what was recorded in the plain environment."""
@@ -339,6 +348,17 @@ class TestRecording:
             arguments,
         )
         assert read.provenance["player"] == player
+
+    def test_advice_is_recorded_in_place_of_what_was_done(self, tmp_path):
+        result = record("passive_tmaze_4", tmp_path / "r", f"{__name__}:Astray", 5)
+
+        assert result["success_rate"] == 0.0
+        recordings = Recordings(tmp_path / "r")
+        for i in range(5):
+            episode = recordings.episode(i)
+            up = episode.observations[0, 1] > 0
+            assert list(episode.actions) == [0, 0, 0, 0, 1 if up else 3]
+            assert not episode.rewards.any()
 
     def test_a_script_that_draws(self, tmp_path):
         name = f"{__name__}:Sometimes"
@@ -408,3 +428,38 @@ class TestRecording:
         text = (tmp_path / "r" / "episodes.json").read_text()
         assert len(json.loads(text)["episodes"]) == 2
         assert text.count('"length"') == sum("length" in x for x in text.splitlines())
+
+
+class TestTwoColorsPlayer:
+    FORWARD, LEFT, RIGHT, FORWARD_LEFT, FORWARD_RIGHT = range(5)
+
+    @pytest.mark.parametrize(
+        ("torches", "action"),
+        [
+            ([("Green", 400, 3)], FORWARD),
+            ([("Green", 400, 30)], FORWARD_LEFT),
+            ([("Green", 400, -30)], FORWARD_RIGHT),
+            ([("Green", 100, 30)], LEFT),
+            ([("Green", 400, -80)], RIGHT),
+            ([("Green", 300, 30), ("Green", 200, -30)], FORWARD_RIGHT),
+            ([("Green", 400, 0), ("Red", 150, 4)], FORWARD_RIGHT),
+            ([("Green", 400, 0), ("Red", 150, -4)], FORWARD_LEFT),
+            ([("Green", 400, 0), ("Red", 450, 0)], FORWARD),
+            ([("Red", 400, -30)], LEFT),
+            ([], LEFT),
+        ],
+    )
+    def test_it_goes_to_its_colour_around_the_other(self, torches, action):
+        colours = np.array([colour for colour, _, _ in torches], str)
+        distances, turns = np.array([t[1:] for t in torches], float).reshape(-1, 2).T
+        view = View(None, colours, distances, turns)
+
+        assert choose(view, "Green") == action
+        other = {"Red": "Green", "Green": "Red"}
+        swapped = view._replace(colours=np.array([other[c] for c in colours], str))
+        assert choose(swapped, "Red") == action
+        assert choose(view, None) == self.LEFT
+
+    def test_other_environments_are_refused(self):
+        with pytest.raises(ValueError, match=r"plays in .*vizdoom_two_colors.*SyncVec"):
+            TwoColorsPlayer(environments.make_vec("passive_tmaze_4", 2))

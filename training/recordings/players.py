@@ -23,11 +23,17 @@ class Player(abc.ABC):
     Args:
         vector: The vector of environments.
 
+    Attributes:
+        advice: What to record in place of the actions that `act` gave last: what a
+            player who goes astray would have done. None: the actions.
+
     Example:
         >>> class Straight(Player):
         ...     def act(self, observation, state, **how):
         ...         return np.zeros(len(observation), int), state
     """
+
+    advice: np.ndarray | None = None
 
     def __init__(self, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
         self.vector = vector

@@ -29,6 +29,7 @@ class EpisodeRecorder(gymnasium.vector.VectorWrapper):
 
     Attributes:
         rows: How many of the environments are recorded; all of them at first.
+        player: Who plays, if that may have `advice`.
 
     Raises:
         ValueError: If the vector resets itself otherwise.
@@ -52,6 +53,7 @@ class EpisodeRecorder(gymnasium.vector.VectorWrapper):
             )
         self.writer = writer
         self.rows = env.num_envs
+        self.player: Any = None
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -69,6 +71,8 @@ class EpisodeRecorder(gymnasium.vector.VectorWrapper):
     def step(self, actions: Any) -> Any:
         result = self.env.step(actions)
         observation, reward, terminated, truncated, info = result
+        advice = getattr(self.player, "advice", None)
+        actions = actions if advice is None else advice
         for i in np.flatnonzero(self.running):
             self.observations[i].append(_row(observation, i))
             self.actions[i].append(np.array(actions[i]))
@@ -156,6 +160,7 @@ def record(
             provenance,
         ) as writer:
             recorder = EpisodeRecorder(vector, writer)
+            recorder.player = played
             rng = np.random.default_rng(seed)
             for begun in range(0, episodes, number):
                 recorder.rows = min(number, episodes - begun)

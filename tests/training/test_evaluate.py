@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_agalite.environments.catalog import resolve
 from training.__main__ import main
 from training.envs.make import make_spaces
 from training.learning.policy import make_policy
@@ -12,27 +13,22 @@ from training.recipe import Recipe, load_recipe
 from training.release.cards import cards
 
 ZOO = Path("zoo")
-# Near walls the Memory Maze is chaotic: no two machines play the same episodes.
+# A rounding error grows there: near walls of a maze, in physics, and where actions are
+# drawn for images. No two machines play the same episodes.
+CHAOTIC = ("memory_maze", "mujoco_positions", "mystery_path")
 NAMES = sorted(
     path.parent.name
     for path in ZOO.glob("*/config.json")
-    if not path.parent.name.startswith("memory_maze")
+    if not path.parent.name.startswith(CHAOTIC)
 )
-
-
-# Their environments come with packages (make setup-environments).
-NEEDS = {
-    "memory_chain_100": pytest.mark.environments("gymnax"),
-    "minigrid_memory_11": pytest.mark.environments("minigrid"),
-    "minigrid_memory_7": pytest.mark.environments("minigrid"),
-    "minigrid_memory_9": pytest.mark.environments("minigrid"),
-}
 
 
 def marks(name):
     """The longest episodes on every backend, where golden actions hold the others."""
     once = () if name == "tmaze_200" else (pytest.mark.once,)
-    return (*once, NEEDS[name]) if name in NEEDS else once
+    info, _ = resolve(load_recipe(ZOO / name / "recipe.toml").environment)
+    needs = {info.requirement} - {None, "jax"}
+    return (*once, *map(pytest.mark.environments, needs))
 
 
 @pytest.mark.parametrize("name", [pytest.param(x, marks=marks(x)) for x in NAMES])
@@ -47,7 +43,8 @@ def test_a_released_policy_scores_what_it_says_seed_for_seed(name, tmp_path):
     assert main([*arguments, "--json", str(file)]) == 0
     result = json.loads(file.read_text())
     assert result["episodes"] == 70
-    assert result["successes"] == released["successes"][:70]
+    if "successes" in released:
+        assert result["successes"] == released["successes"][:70]
     assert result["returns"] == pytest.approx(released["returns"][:70], abs=1e-6)
 
 
@@ -72,7 +69,9 @@ def test_sampled_episodes_repeat_with_their_seed(tmp_path):
         ("tmaze_100", 0.75),
         ("tmaze_200", 0.75),
         # It walks on for ever.
-        pytest.param("minigrid_memory_11", 0.0, marks=NEEDS["minigrid_memory_11"]),
+        pytest.param(
+            "minigrid_memory_11", 0.0, marks=pytest.mark.environments("minigrid")
+        ),
     ],
 )
 def test_a_memory_that_is_emptied_guesses(name, most, tmp_path, monkeypatch):

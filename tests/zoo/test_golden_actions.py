@@ -18,6 +18,5 @@ def test_every_released_policy_has_a_record():
 def test_a_released_policy_acts_as_ever(name):
     received, expected = play(name), GOLDEN[name]
 
-    assert received["greedy"] == expected["greedy"]
-    assert received["sampled"] == expected["sampled"]
-    np.testing.assert_allclose(received["logits"], expected["logits"], 1e-4, 1e-4)
+    for key, values in expected.items():  # actions may be continuous
+        np.testing.assert_allclose(received[key], values, 1e-4, 1e-4, err_msg=key)

@@ -18,7 +18,6 @@ from training.analysis.estimates import Estimate, Scores, estimate_mean
 from training.analysis.results import FinishedRun
 from training.recipe import Recipe, load_recipe, read_values
 from training.runs.folder import runs_of
-from training.runs.progress import read_curve
 
 ROOT = Path(__file__).parents[2]
 RECIPES = "training/recipes"
@@ -197,6 +196,9 @@ def _key(run: dict[str, Any]) -> tuple[Any, ...]:
 
 def _summary(cell: Cell, run: FinishedRun) -> dict[str, Any]:
     """What is kept of a run."""
+    # The page is read where the packages that training needs are missing.
+    from training.runs.progress import read_curve
+
     if run.recipe != cell.recipe(run.recipe.seed):
         raise ValueError(
             f"Expected a run of `{cell.command}`. Received: {run.folder}, which was "

@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from training.analysis.estimates import estimate_improvement
 from training.analysis.which_memory import (
     CELLS,
@@ -22,9 +20,6 @@ from training.analysis.which_memory import (
     scores,
 )
 from training.atomic_write import write_whole
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 FIGURE = "docs/images/which_memory.png"
 RIVALS = [name for name in MEMORIES if name.startswith("GTrXL")]
@@ -101,6 +96,11 @@ def progress(kept: dict[str, Any]) -> str:
 
 def plot(file: Path, kept: dict[str, Any]) -> None:
     """Draws what the training episodes scored, a panel for each task."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
     steps = [STEPS * (part + 0.5) / POINTS / 1e6 for part in range(POINTS)]
     figure, panels = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     for task, axes in zip(TASKS, panels.flat, strict=True):

@@ -127,7 +127,7 @@ def _compare(
     import keras
 
     from benchmarks.forms import make_form
-    from benchmarks.measure import check_equal, interleave, median_ratio
+    from benchmarks.measure import check_equal, interleave, median_ratio, state_bytes
 
     rounds = options.rounds or rounds
     works, layers = {}, {}
@@ -162,7 +162,7 @@ def _compare(
             "median_ms": statistics.median(ms),
             "compile_seconds": works[name].compile_seconds,
             "temporaries_bytes": works[name].temporaries_bytes,
-            "state_bytes": 4 * sum(keras.tree.flatten(layers[name].state_size)),
+            "state_bytes": state_bytes(layers[name]),
             "parameters": layers[name].count_params(),
         }
         if has_textbook:

@@ -46,6 +46,11 @@ def to_numpy(tensors: Any) -> list[np.ndarray]:
     return [ops.convert_to_numpy(x) for x in keras.tree.flatten(tensors)]
 
 
+def state_bytes(layer: Any) -> int:
+    """The state of one environment, in float32."""
+    return 4 * sum(keras.tree.flatten(layer.state_size))
+
+
 def act_work(layer: Any, batch: int) -> Work:
     """One step, compiled as `policy.act` is, NumPy in and out, the state in the
     backend's tensors."""

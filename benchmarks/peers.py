@@ -50,14 +50,7 @@ class OurGRU(GRU):
 
 
 class TheirGRU(OurGRU):
-    def inner_loop(
-        self,
-        sequences: Any,
-        initial_state: Any,
-        mask: Any,
-        training: bool = False,
-        start: Any = None,
-    ) -> tuple[Any, Any, Any]:
+    def inner_loop(self, *, sequences: Any, start: Any, **keywords: Any) -> Any:
         cell = self.cell
         kernels, recurrent, bias = (
             jnp.split(jnp.asarray(w.value), 3, axis=-1)

@@ -93,6 +93,8 @@ def costs(rounds: int) -> list[dict[str, Any]]:
     Times are medians of interleaved rounds; `ratio` is the median over the rounds of
     the ratio to AGaLiTe's in the same round.
     """
+    from benchmarks.measure import state_bytes
+
     rows = []
     for setting, memories in settings().items():
         layers = {name: _make(*memory) for name, memory in memories.items()}
@@ -113,7 +115,7 @@ def costs(rounds: int) -> list[dict[str, Any]]:
                     "memory": name,
                     "window": arguments.get("memory_length"),
                     "weights": layer.count_params(),
-                    "state_bytes": _state_bytes(layer),
+                    "state_bytes": state_bytes(layer),
                     **{work: found[name] for work, found in times.items()},
                 }
             )
@@ -127,12 +129,6 @@ def _make(short_name: str, arguments: dict[str, Any]) -> Any:
     layer.build((None, None, FEATURES))
     layer.built = True
     return layer
-
-
-def _state_bytes(layer: Any) -> int:
-    import keras
-
-    return 4 * sum(keras.tree.flatten(layer.state_size))
 
 
 def _act(layer: Any, batch: int) -> Any:

@@ -1,5 +1,6 @@
 import ctypes.util
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TF-Agents runs on Keras 2; this must be set before Keras is imported.
@@ -22,6 +23,8 @@ CAN_DRAW = any(map(ctypes.util.find_library, ("EGL", "OSMesa")))
 
 
 def pytest_configure(config):
+    # Below nohup it is ignored, also by the programs that tests start and hang up.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for warning in (
         # Keras's torch backend with NumPy 2.
         "ignore:__array__ implementation:DeprecationWarning",

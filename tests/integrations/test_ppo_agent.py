@@ -260,6 +260,8 @@ def test_graph_eager_and_xla_training_agree(rollout):
         policy = twin(rollout)
         agent = make_agent(rollout.environment, policy, **settings)
         loss = wrap(agent.train)(experience, initial_state=start)
+        compiled = getattr(agent._compute_gradients, "_jit_compile", False)
+        assert compiled == settings.get("jit_compile", False)
         return tf.nest.flatten([loss, agent.diagnostics]), policy.get_weights()
 
     eager, weights = train(lambda f: f)

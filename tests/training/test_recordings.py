@@ -10,11 +10,11 @@ from gymnasium import spaces
 from keras_agalite import environments
 from keras_agalite.previous import flatten_actions, previous_space
 from training.__main__ import main
+from training.recordings import vizdoom
 from training.recordings.players import PassiveTMazePlayer, Player, make_player
 from training.recordings.reader import Recordings
 from training.recordings.record import EpisodeRecorder, record
 from training.recordings.segments import Segments
-from training.recordings.vizdoom import TwoColorsPlayer, View, choose
 from training.recordings.writer import RecordingWriter
 
 pytestmark = pytest.mark.once
@@ -431,35 +431,33 @@ class TestRecording:
 
 
 class TestTwoColorsPlayer:
-    FORWARD, LEFT, RIGHT, FORWARD_LEFT, FORWARD_RIGHT = range(5)
-
     @pytest.mark.parametrize(
         ("torches", "action"),
         [
-            ([("Green", 400, 3)], FORWARD),
-            ([("Green", 400, 30)], FORWARD_LEFT),
-            ([("Green", 400, -30)], FORWARD_RIGHT),
-            ([("Green", 100, 30)], LEFT),
-            ([("Green", 400, -80)], RIGHT),
-            ([("Green", 300, 30), ("Green", 200, -30)], FORWARD_RIGHT),
-            ([("Green", 400, 0), ("Red", 150, 4)], FORWARD_RIGHT),
-            ([("Green", 400, 0), ("Red", 150, -4)], FORWARD_LEFT),
-            ([("Green", 400, 0), ("Red", 450, 0)], FORWARD),
-            ([("Red", 400, -30)], LEFT),
-            ([], LEFT),
+            ([("Green", 400, 3)], vizdoom.FORWARD),
+            ([("Green", 400, 30)], vizdoom.FORWARD_LEFT),
+            ([("Green", 400, -30)], vizdoom.FORWARD_RIGHT),
+            ([("Green", 100, 30)], vizdoom.LEFT),
+            ([("Green", 400, -80)], vizdoom.RIGHT),
+            ([("Green", 300, 30), ("Green", 200, -30)], vizdoom.FORWARD_RIGHT),
+            ([("Green", 400, 0), ("Red", 150, 4)], vizdoom.FORWARD_RIGHT),
+            ([("Green", 400, 0), ("Red", 150, -4)], vizdoom.FORWARD_LEFT),
+            ([("Green", 400, 0), ("Red", 450, 0)], vizdoom.FORWARD),
+            ([("Red", 400, -30)], vizdoom.LEFT),
+            ([], vizdoom.LEFT),
         ],
     )
     def test_it_goes_to_its_colour_around_the_other(self, torches, action):
         colours = np.array([colour for colour, _, _ in torches], str)
         distances, turns = np.array([t[1:] for t in torches], float).reshape(-1, 2).T
-        view = View(None, colours, distances, turns)
+        view = vizdoom.View(None, colours, distances, turns)
 
-        assert choose(view, "Green") == action
+        assert vizdoom.choose(view, "Green") == action
         other = {"Red": "Green", "Green": "Red"}
         swapped = view._replace(colours=np.array([other[c] for c in colours], str))
-        assert choose(swapped, "Red") == action
-        assert choose(view, None) == self.LEFT
+        assert vizdoom.choose(swapped, "Red") == action
+        assert vizdoom.choose(view, None) == vizdoom.LEFT
 
     def test_other_environments_are_refused(self):
         with pytest.raises(ValueError, match=r"plays in .*vizdoom_two_colors.*SyncVec"):
-            TwoColorsPlayer(environments.make_vec("passive_tmaze_4", 2))
+            vizdoom.TwoColorsPlayer(environments.make_vec("passive_tmaze_4", 2))

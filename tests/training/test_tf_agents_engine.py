@@ -208,6 +208,14 @@ def test_learning_needs_a_memory(tmp_path, memory):
     assert success >= 0.95 if memory == "gru" else success <= 0.65
 
 
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_xla_compiles_if_the_recipe_says_so(tmp_path, jit_compile):
+    run = Run(dataclasses.replace(SMALL, jit_compile=jit_compile), tmp_path)
+    compiled = getattr(run.agent._compute_gradients, "_jit_compile", False)
+    assert compiled == jit_compile
+    run.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tmaze_10", "tmaze_10_memoryless"])
 def test_the_main_recipe(tmp_path, name):

@@ -170,9 +170,14 @@ def read_kept(file: Path = KEPT) -> dict[str, Any]:
     return {"runs": [], "random": {}, "costs": [], **kept}
 
 
+def runs_of_cell(kept: dict[str, Any], cell: Cell) -> list[dict[str, Any]]:
+    """What is kept of a cell's runs."""
+    return [run for run in kept["runs"] if _cell(run) == cell]
+
+
 def scores(kept: dict[str, Any], cell: Cell) -> Scores:
     """The scores of a cell's training seeds, as `estimates` takes them."""
-    return [np.array([r["score"] for r in kept["runs"] if _cell(r) == cell])]
+    return [np.array([run["score"] for run in runs_of_cell(kept, cell)])]
 
 
 def estimate(kept: dict[str, Any], cell: Cell) -> Estimate | None:

@@ -17,6 +17,7 @@ from training.analysis.which_memory import (
     TASKS,
     Cell,
     estimate,
+    runs_of_cell,
     scores,
 )
 from training.atomic_write import write_whole
@@ -105,7 +106,7 @@ def plot(file: Path, kept: dict[str, Any]) -> None:
     figure, panels = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     for task, axes in zip(TASKS, panels.flat, strict=True):
         for number, name in enumerate(MEMORIES):
-            for seed, run in enumerate(_runs(kept, Cell(task, name))):
+            for seed, run in enumerate(runs_of_cell(kept, Cell(task, name))):
                 values = [float("nan") if y is None else y for y in run["curve"]]
                 label = None if seed else name
                 axes.plot(steps, values, color=f"C{number}", label=label, alpha=0.8)
@@ -133,17 +134,13 @@ def _unit(task: str) -> str:
     return TASKS[task].score.replace("_rate", "").replace("mean_", "")
 
 
-def _runs(kept: dict[str, Any], cell: Cell) -> list[dict[str, Any]]:
-    return [r for r in kept["runs"] if (r["task"], r["memory"]) == cell]
-
-
 def _costs(kept: dict[str, Any], setting: str) -> dict[str, dict[str, Any]]:
     return {row["memory"]: row for row in kept["costs"] if row["setting"] == setting}
 
 
 def _score(kept: dict[str, Any], cell: Cell) -> str:
     """A cell's score with its interval and its number of seeds; empty if not run."""
-    found, number = estimate(kept, cell), len(_runs(kept, cell))
+    found, number = estimate(kept, cell), len(runs_of_cell(kept, cell))
     if found is None:
         return ""
     if number == 1:
@@ -154,7 +151,7 @@ def _score(kept: dict[str, Any], cell: Cell) -> str:
 
 def _against(kept: dict[str, Any], ours: Cell, theirs: Cell) -> str:
     """How likely a seed of theirs is better, where that can be told."""
-    if min(len(_runs(kept, ours)), len(_runs(kept, theirs))) < SEEDS:
+    if min(len(runs_of_cell(kept, ours)), len(runs_of_cell(kept, theirs))) < SEEDS:
         return ""
     chance = estimate_improvement(scores(kept, theirs), scores(kept, ours), RESAMPLES)
     return (

@@ -26,10 +26,11 @@ class EpisodeRecorder(gymnasium.vector.VectorWrapper):
         env: A vector of environments that resets itself in the step after an
             episode's last, gymnasium's NEXT_STEP.
         writer: Gets the episodes, in the order in which they end.
+        player: Who plays, if that may have `advice`, which is then recorded in place
+            of the actions.
 
     Attributes:
         rows: How many of the environments are recorded; all of them at first.
-        player: Who plays, if that may have `advice`.
 
     Raises:
         ValueError: If the vector resets itself otherwise.
@@ -43,6 +44,7 @@ class EpisodeRecorder(gymnasium.vector.VectorWrapper):
         self,
         env: gymnasium.vector.VectorEnv[Any, Any, Any],
         writer: RecordingWriter,
+        player: Any = None,
     ) -> None:
         super().__init__(env)
         mode = getattr(env, "autoreset_mode", env.metadata.get("autoreset_mode"))
@@ -51,9 +53,8 @@ class EpisodeRecorder(gymnasium.vector.VectorWrapper):
                 "`env` must reset itself as NEXT_STEP does. Received: "
                 f"autoreset_mode={mode}"
             )
-        self.writer = writer
+        self.writer, self.player = writer, player
         self.rows = env.num_envs
-        self.player: Any = None
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -159,8 +160,7 @@ def record(
             arguments,
             provenance,
         ) as writer:
-            recorder = EpisodeRecorder(vector, writer)
-            recorder.player = played
+            recorder = EpisodeRecorder(vector, writer, played)
             rng = np.random.default_rng(seed)
             for begun in range(0, episodes, number):
                 recorder.rows = min(number, episodes - begun)

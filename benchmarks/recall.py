@@ -5,6 +5,7 @@ Networks have about the same number of weights. They are trained on distances up
 64, and tested beyond.
 """
 
+import dataclasses
 import itertools
 import statistics
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 from gymnasium import spaces
 
-from keras_agalite.layers.catalog import MEMORIES
+from keras_agalite.layers.catalog import MEMORIES, SpatialMemory
 from keras_agalite.zoo.specs import PolicySpec
 
 FEATURES, CLASSES, COPIED = 16, 8, 4
@@ -110,7 +111,11 @@ class Learner:
     """A memory with a linear read-out, compiled once for all tasks and seeds."""
 
     def __init__(self, memory: str) -> None:
-        self.preset = SEQUENCE.preset(memory)
+        # A memory of places takes the last feature for one. The tasks have one place.
+        self.one_place = memory == SpatialMemory.short_name
+        space = spaces.Box(0.0, 1.0, (FEATURES + self.one_place,), np.float32)
+        spec = dataclasses.replace(SEQUENCE, observation_space=space)
+        self.preset = spec.preset(memory)
         self.model = self._make()
         optimizer = keras.optimizers.Adam(2e-3, global_clipnorm=1.0)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -119,8 +124,10 @@ class Learner:
         self.fresh = [np.array(v) for v in optimizer.variables]
 
     def _make(self) -> keras.Model:
-        inputs = keras.Input((None, FEATURES))
-        outputs, *_ = self.preset.policy(load_weights=False).memory(inputs)
+        inputs = read = keras.Input((None, FEATURES))
+        if self.one_place:
+            read = keras.ops.pad(read, [[0, 0], [0, 0], [0, 1]])
+        outputs, *_ = self.preset.policy(load_weights=False).memory(read)
         return keras.Model(inputs, keras.layers.Dense(CLASSES)(outputs))
 
     def restart(self, seed: int) -> None:

@@ -162,6 +162,7 @@ def _compare(
             "median_ms": statistics.median(ms),
             "compile_seconds": works[name].compile_seconds,
             "temporaries_bytes": works[name].temporaries_bytes,
+            "kernels": works[name].kernels,
             "state_bytes": state_bytes(layers[name]),
             "parameters": layers[name].count_params(),
         }
@@ -247,6 +248,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         "speedup_over_textbook": "{:.2f}",
         "temporaries_bytes": "{:,}",
         "temporaries_over_textbook": "{:.2f}",
+        "kernels": "{}",
         "compile_seconds": "{:.1f}",
         "state_bytes": "{:,}",
     }

@@ -1,5 +1,6 @@
 """Compiled work on each backend, its memory, and interleaved timing of it."""
 
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from benchmarks.forms import FEATURES
 from keras_agalite.models.acting import COMPILERS
 
 BACKEND = keras.backend.backend()
+# Of XLA's instructions: those that name what is there.
+_NO_KERNEL = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast")
 
 
 class Work(NamedTuple):
@@ -23,12 +26,14 @@ class Work(NamedTuple):
         result: Gives outputs, or gradients, as NumPy arrays, to be compared.
         compile_seconds: Time of tracing, compiling and the first run.
         temporaries_bytes: Memory of intermediates, where the backend tells it.
+        kernels: Number of kernels of a step, those of loops counted once; on JAX.
     """
 
     run: Callable[[], Any]
     result: Callable[[], list[np.ndarray]]
     compile_seconds: float
     temporaries_bytes: int | None
+    kernels: int | None = None
 
 
 def sequences(
@@ -74,10 +79,11 @@ def act_work(layer: Any, batch: int) -> Work:
     begin = time.perf_counter()
     run()
     seconds = time.perf_counter() - begin
-    temporaries = None
+    temporaries, kernels = None, None
     if BACKEND == "jax":
-        temporaries = _jax_act_temporaries(layer, inputs, held[0], start)
-    return Work(run, result, seconds, temporaries)
+        program = _jax_act_program(layer, inputs, held[0], start)
+        temporaries, kernels = _jax_temporaries(program), _jax_kernels(program)
+    return Work(run, result, seconds, temporaries, kernels)
 
 
 def learn_work(
@@ -102,19 +108,24 @@ def _jax_weights(layer: Any) -> tuple[list[Any], list[Any]]:
     return tuple([v.value for v in variables] for variables in both)
 
 
-def _jax_temporaries(function: Any, *arguments: Any) -> int:
-    analysis = function.lower(*arguments).compile().memory_analysis()
-    return int(analysis.temp_size_in_bytes)
+def _jax_temporaries(program: Any) -> int:
+    return int(program.memory_analysis().temp_size_in_bytes)
 
 
-def _jax_act_temporaries(layer: Any, inputs: Any, state: Any, start: Any) -> int:
+def _jax_kernels(program: Any) -> int:
+    text = program.as_text()
+    names = re.findall(r"^.* = .*? ([\w-]+)\(", text[text.index("\nENTRY") :], re.M)
+    return sum(name not in _NO_KERNEL for name in names)
+
+
+def _jax_act_program(layer: Any, inputs: Any, state: Any, start: Any) -> Any:
     import jax
 
     def step(weights: Any, inputs: Any, state: Any, start: Any) -> Any:
         return layer.stateless_call(*weights, inputs, initial_state=state, start=start)
 
     weights = _jax_weights(layer)
-    return _jax_temporaries(jax.jit(step), weights, inputs, state, start)
+    return jax.jit(step).lower(weights, inputs, state, start).compile()
 
 
 def _jax_learn(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
@@ -128,7 +139,7 @@ def _jax_learn(layer: Any, inputs: Any, start: Any, _: bool) -> Any:
     arguments = *_jax_weights(layer), inputs, start
     return (
         lambda: jax.block_until_ready(function(*arguments)),
-        lambda: _jax_temporaries(function, *arguments),
+        lambda: _jax_temporaries(function.lower(*arguments).compile()),
     )
 
 

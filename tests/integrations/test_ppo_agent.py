@@ -253,6 +253,7 @@ def test_minibatches_share_one_trace(rollout):
     assert train.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.process
 def test_graph_eager_and_xla_training_agree(rollout):
     experience, start = rollout.sequences[1]
 

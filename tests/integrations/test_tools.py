@@ -95,6 +95,7 @@ def test_checkpointer_restores_weights_optimizer_and_noise(tmp_path):
     assert int(other.collect_policy.collected_steps) == 8
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:Encoding a StructuredValue:UserWarning")
 def test_a_saved_policy_reloads_and_acts_alike(tmp_path):
     environment, agent = make()

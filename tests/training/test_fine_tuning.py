@@ -88,6 +88,7 @@ def frozen_arrays(run):
     return [v.numpy().copy() for v in frozen_weights(run.policy)]
 
 
+@pytest.mark.process
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(initial, tmp_path):
     _, recipe = initial
     recipe = dataclasses.replace(recipe, fine_tune="sherl")

@@ -103,6 +103,7 @@ def test_a_memory_learns_what_is_recorded(small, tmp_path):
         np.testing.assert_array_equal(variable.numpy(), saved[f"weights/{i:04}"])
 
 
+@pytest.mark.process
 def test_a_policy_that_is_told_no_return_learns_as_well(small, tmp_path):
     arguments = {
         "segment_length": LENGTH // 2,
@@ -123,6 +124,7 @@ def test_a_policy_that_is_told_no_return_learns_as_well(small, tmp_path):
     assert Policy.from_preset(tmp_path / "run" / "preset").target_return is None
 
 
+@pytest.mark.process
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(small, tmp_path):
     # TensorFlow takes long to compile a transformer.
     changes = {} if BACKEND == "tensorflow" else TRANSFORMER
@@ -150,6 +152,7 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(small, tmp_path):
     assert json.loads((half / "evaluation.json").read_text())["environment"]
 
 
+@pytest.mark.process
 def test_frozen_weights_stay_and_are_saved(small, tmp_path):
     """SHERL's merge, with crossed heads and skipped blocks besides."""
     sizes = {"num_layers": 2, "hidden_dim": 8, "num_heads": 2, "head_dim": 4}
@@ -212,6 +215,7 @@ def images(tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.process
 def test_equal_images_are_encoded_once(images, tmp_path):
     recipe = dataclasses.replace(
         SMALL,

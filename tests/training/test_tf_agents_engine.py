@@ -70,6 +70,7 @@ def test_a_run_writes_what_the_docs_say_and_is_continued(tmp_path, capfd):
     assert "changed ['learning_rate']" in capfd.readouterr().err
 
 
+@pytest.mark.process
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
     recipe = dataclasses.replace(SMALL, **MEASURED)
     whole = Run(recipe, tmp_path / "whole")
@@ -193,6 +194,7 @@ LEARNABLE = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("memory", ["gru", "memoryless"])
 def test_learning_needs_a_memory(tmp_path, memory):
     recipe = Recipe(

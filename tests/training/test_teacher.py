@@ -1,6 +1,7 @@
 """Teachers with a belief and the auxiliary loss, in the engine jax."""
 
 import dataclasses
+import functools
 
 import gymnasium
 import jax
@@ -65,6 +66,8 @@ def test_the_belief_is_carried_and_emptied_at_a_start(tmp_path):
     run = Run(ASKED, tmp_path)
     env = run.env.env
     play = jax.jit(jax.vmap(env.teacher_action))
+    ask = jax.jit(jax.vmap(env.teacher_targets))
+    see = jax.jit(functools.partial(states_of, env))
     state = run.state[1]
     beliefs = state[2]
     assert not any(np.asarray(x).any() for x in jax.tree.leaves(beliefs))
@@ -76,10 +79,10 @@ def test_the_belief_is_carried_and_emptied_at_a_start(tmp_path):
             teacher, targets, start, observed = jax.tree.map(
                 lambda a, time=time: a[:, time], taught
             )
-            poses = states_of(env, observed)
+            poses = see(observed)
             actions, beliefs = play(poses, beliefs, start)
             np.testing.assert_array_equal(teacher, actions)
-            expected = jax.vmap(env.teacher_targets)(poses, beliefs)
+            expected = ask(poses, beliefs)
             assert_equal(targets.flags, expected.flags)
             np.testing.assert_allclose(targets.values, expected.values, atol=1e-5)
             seen.append(np.asarray(beliefs.seen).sum((1, 2)))

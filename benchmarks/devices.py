@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from benchmarks.forms import make_form
-from benchmarks.measure import Work, interleave, sequences, to_numpy
+from benchmarks.measure import Work, interleave, jax_act, sequences, to_numpy
 from keras_agalite.ops import _backend
 
 LEARNING = ((64, 128), (512, 64))  # batch, steps
@@ -55,7 +55,7 @@ def devices(
             yield from _measure(programs, rounds)
     for batch in acting:
         for name, layer in layers.items():
-            program = _lower_acting(layer, batch)
+            program = jax_act(layer, batch)
             yield from _measure([(_row("act", name, "", batch, 1), *program)], rounds)
 
 
@@ -134,22 +134,6 @@ def _lower_learning(layer: Any, batch: int, steps: int) -> tuple[Any, Any]:
     weights = [v.value for v in variables]
     arguments = jax.device_put((weights, *sequences(batch, steps)))
     return jax.jit(jax.grad(loss)).lower(*arguments), arguments
-
-
-def _lower_acting(layer: Any, batch: int) -> tuple[Any, Any]:
-    import jax
-
-    inputs, start = sequences(batch, 1)
-    variables = layer.variables
-
-    def step(weights: Any, state: Any, inputs: Any, start: Any) -> Any:
-        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
-            outputs, *state = layer(inputs, initial_state=state, start=start)
-        return outputs, state
-
-    weights = [v.value for v in variables]
-    arguments = (weights, layer.initial_state(batch), inputs, start)
-    return jax.jit(step).lower(*arguments), arguments
 
 
 def _compile(lowered: Any) -> tuple[Any, float]:

@@ -81,7 +81,7 @@ def act_work(layer: Any, batch: int) -> Work:
     seconds = time.perf_counter() - begin
     temporaries, kernels = None, None
     if BACKEND == "jax":
-        program = _jax_act_program(layer, inputs, held[0], start)
+        program = jax_act(layer, batch)[0].compile()
         temporaries, kernels = _jax_temporaries(program), _jax_kernels(program)
     return Work(run, result, seconds, temporaries, kernels)
 
@@ -118,14 +118,21 @@ def _jax_kernels(program: Any) -> int:
     return sum(name not in _NO_KERNEL for name in names)
 
 
-def _jax_act_program(layer: Any, inputs: Any, state: Any, start: Any) -> Any:
+def jax_act(layer: Any, batch: int) -> tuple[Any, Any]:
+    """A step, lowered, and its arguments: weights, state, inputs and starts."""
     import jax
 
-    def step(weights: Any, inputs: Any, state: Any, start: Any) -> Any:
-        return layer.stateless_call(*weights, inputs, initial_state=state, start=start)
+    inputs, start = sequences(batch, 1)
+    variables = layer.variables
 
-    weights = _jax_weights(layer)
-    return jax.jit(step).lower(weights, inputs, state, start).compile()
+    def step(weights: Any, state: Any, inputs: Any, start: Any) -> Any:
+        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
+            outputs, *state = layer(inputs, initial_state=state, start=start)
+        return outputs, state
+
+    weights = [v.value for v in variables]
+    arguments = (weights, layer.initial_state(batch), inputs, start)
+    return jax.jit(step).lower(*arguments), arguments
 
 
 def _jax_learn(layer: Any, inputs: Any, start: Any, _: bool) -> Any:

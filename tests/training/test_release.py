@@ -61,6 +61,15 @@ def test_the_median_seed_is_released_and_all_are_told(sweep, tmp_path):
     assert "| 75.0% | 3.00 |" in (tmp_path / "zoo" / "README.md").read_text()
 
 
+def test_of_equal_seeds_the_first_is_released(tmp_path):
+    sweep = make_sweep(tmp_path / "sweep", ([1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 1]))
+    folder = tmp_path / "zoo" / "tmaze_10"
+
+    assert main(["release", str(sweep), str(folder)]) == 0
+
+    assert load_recipe(folder / "recipe.toml").seed == 0
+
+
 def test_a_run_that_was_evaluated_in_one_episode(sweep, tmp_path):
     run, folder = sweep / "seed_0", tmp_path / "zoo" / "tmaze_10"
     file = run / "preset" / "evaluation.json"

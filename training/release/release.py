@@ -42,8 +42,9 @@ def release(source: Path, folder: Path, memoryless: Path | None = None) -> None:
                 f"Received: {run}, without {', '.join(missing)}"
             )
     evaluations = [read_json(run / "evaluation.json") for run in runs]
-    order = sorted(range(len(runs)), key=lambda i: score(_choosing(evaluations[i])))
-    median = order[(len(order) - 1) // 2]  # the worse one of two in the middle
+    scores = [score(_choosing(evaluation)) for evaluation in evaluations]
+    # The worse one of two in the middle; of equal ones the first.
+    median = scores.index(sorted(scores)[(len(scores) - 1) // 2])
     evaluation, measured = evaluations[median], {}
     if memoryless:
         measured = baselines(finished_runs([runs[median]])[0], memoryless)

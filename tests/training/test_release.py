@@ -121,9 +121,8 @@ def test_a_policy_is_released_if_it_is_above_its_baselines(tmp_path, better, cap
     few = {"evaluation_episodes": 16}  # of random actions
     scores = [[1, 1, 1, 1]] * 2 if better else [[0, 1, 0, 0], [0, 0, 1, 0]]
     mine = make_sweep(tmp_path / "mine", scores, **few)
-    other = make_sweep(
-        tmp_path / "other", [[0, 0, 1, 0], [0, 0, 0, 0]], memory="memoryless", **few
-    )
+    others = {"memory": "memoryless", "memory_arguments": "{hidden_dim = 8}", **few}
+    other = make_sweep(tmp_path / "other", [[0, 0, 1, 0], [0, 0, 0, 0]], **others)
 
     arguments = ["release", str(mine), str(folder), "--memoryless"]
     assert main([*arguments, str(mine)]) == 2
@@ -147,4 +146,5 @@ def test_a_policy_is_released_if_it_is_above_its_baselines(tmp_path, better, cap
     assert ("no weights are released" in page) != better
     assert ("training evaluate tmaze_10" in card) == better
     assert f"| the same recipe without a memory | 0.125 | {low:.3f} to" in card
-    assert "--seeds 2 --set memory=memoryless --run-dir runs/tmaze_10_memor" in card
+    settings = "--set memory=memoryless --set memory_arguments='{hidden_dim = 8}'"
+    assert f"--seeds 2 {settings} --run-dir runs/tmaze_10_memoryless" in card

@@ -8,13 +8,15 @@ import numpy as np
 from training.analysis.estimates import mean_interval
 from training.analysis.results import FinishedRun, finished_runs
 from training.evaluation.validation import SCORES
-from training.recipe import Recipe
+from training.recipe import Recipe, load_recipe
 
 # Score -> its values in an evaluation, one an episode.
 VALUES = {"success_rate": "successes", "mean_return": "returns"}
 RANDOM, MEMORYLESS = "random", "memoryless"
-# Of a recipe without a memory these are its own.
-OWN = {"name", "memory", "memory_arguments", "seed", "initial_preset"}
+RECIPES = Path(__file__).parents[1] / "recipes"
+# Of a recipe without a memory these are its own; the settings are told on the card.
+SETTINGS = ("initial_preset", "memory_arguments", "policy_arguments")
+OWN = {"name", "memory", "seed", *SETTINGS}
 
 
 def intervals(evaluations: list[dict[str, Any]]) -> dict[str, list[float]]:
@@ -34,7 +36,8 @@ def baselines(run: FinishedRun, memoryless: Path) -> dict[str, Any]:
         memoryless: The run, or the sweep, of its recipe with the memory `memoryless`.
 
     Returns:
-        For `random` and `memoryless`, means and `intervals` of the scores.
+        For `random` and `memoryless`, means and `intervals` of the scores; for
+        `memoryless` also the `settings` that it has besides its memory, if any.
 
     Raises:
         ValueError: If the second run is not finished, or not one of the same recipe.
@@ -49,6 +52,7 @@ def baselines(run: FinishedRun, memoryless: Path) -> dict[str, Any]:
             **_summary(evaluations),
             "trained_steps": evaluations[0]["trained_steps"],
             "training_seeds": len(evaluations),
+            **_settings(run.recipe.name, run.folder, runs[0].recipe),
         },
     }
 
@@ -66,6 +70,15 @@ def not_beaten(evaluation: dict[str, Any]) -> list[str]:
         for name, baseline in evaluation["baselines"].items()
         if low <= baseline["intervals"][key][1]
     ]
+
+
+def _settings(name: str, folder: Path, other: Recipe) -> dict[str, Any]:
+    """What the recipe needs to be `other`, besides `memory=memoryless`."""
+    file = RECIPES / f"{name}.toml"
+    file = file if file.is_file() else folder / "recipe.toml"
+    alone = vars(load_recipe(file, [f"memory={MEMORYLESS}"]))
+    changed = {k: vars(other)[k] for k in SETTINGS if vars(other)[k] != alone[k]}
+    return {"settings": changed} if changed else {}
 
 
 def _summary(evaluations: list[dict[str, Any]]) -> dict[str, Any]:

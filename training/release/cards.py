@@ -1,6 +1,7 @@
 """Cards of released policies and the table of all, from what is in their folders."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,13 @@ def _training(folder: Path, evaluation: dict[str, Any], recipe: Recipe) -> list[
     release = f"python -m training release {run} zoo/{folder.name}"
     commands = [_train(recipe, len(evaluation.get("training_seeds", [0])))]
     if "baselines" in evaluation:
-        seeds = evaluation["baselines"][MEMORYLESS]["training_seeds"]
+        baseline = evaluation["baselines"][MEMORYLESS]
         other = f"{run}_memoryless"
-        options = f" --set memory=memoryless --run-dir {other}"
-        commands.append(_train(recipe, seeds) + options)
+        options = [f"--set memory={MEMORYLESS}"]
+        for key, value in baseline.get("settings", {}).items():
+            options.append(f"--set {key}={shlex.quote(to_toml_value(value))}")
+        command = _train(recipe, baseline["training_seeds"])
+        commands.append(" ".join([command, *options, f"--run-dir {other}"]))
         release += f" --memoryless {other}"
     return [*commands, release]
 

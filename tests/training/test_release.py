@@ -8,6 +8,7 @@ import pytest
 
 from training.__main__ import main
 from training.recipe import load_recipe
+from training.release.baselines import not_beaten
 
 pytestmark = pytest.mark.once
 
@@ -115,6 +116,30 @@ def test_the_validation_chooses_the_seed(sweep, tmp_path):
     assert "every 250 steps: success rate 0.600." in card
 
 
+@pytest.mark.parametrize(
+    ("success_rate", "mean_return", "is_better"),
+    [
+        ([0.0, 0.0], [0.2, 0.3], True),  # nobody succeeds: the returns decide
+        ([0.0, 0.0], [0.1, 0.3], False),
+        ([0.1, 0.2], [0.0, 0.1], True),
+        ([0.0, 0.1], [0.0, 0.1], False),
+    ],
+)
+def test_what_is_better_than_a_baseline(success_rate, mean_return, is_better):
+    mine = {"success_rate": success_rate, "mean_return": mean_return}
+    never = {"success_rate": [0.0, 0.0], "mean_return": [0.0, 0.1]}
+    baselines = {"random": {"intervals": never}}
+    evaluation = {"intervals": mine, "baselines": baselines}
+    assert not_beaten(evaluation) == ([] if is_better else ["random"])
+
+
+def test_a_higher_return_with_less_success_is_not_better():
+    mine = {"success_rate": [0.1, 0.2], "mean_return": [0.5, 0.6]}
+    often = {"success_rate": [0.3, 0.4], "mean_return": [0.0, 0.1]}
+    baselines = {"random": {"intervals": often}}
+    assert not_beaten({"intervals": mine, "baselines": baselines}) == ["random"]
+
+
 @pytest.mark.parametrize("better", [True, False])
 def test_a_policy_is_released_if_it_is_above_its_baselines(tmp_path, better, capsys):
     folder = tmp_path / "zoo" / "tmaze_10"
@@ -145,6 +170,6 @@ def test_a_policy_is_released_if_it_is_above_its_baselines(tmp_path, better, cap
     assert ("No weights are released" in first) != better
     assert ("no weights are released" in page) != better
     assert ("training evaluate tmaze_10" in card) == better
-    assert f"| the same recipe without a memory | 0.125 | {low:.3f} to" in card
+    assert f"| the same recipe without a memory | 0.125 ({low:.3f} to" in card
     settings = "--set memory=memoryless --set memory_arguments='{hidden_dim = 8}'"
     assert f"--seeds 2 {settings} --run-dir runs/tmaze_10_memoryless" in card

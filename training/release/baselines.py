@@ -58,18 +58,25 @@ def baselines(run: FinishedRun, memoryless: Path) -> dict[str, Any]:
 
 
 def not_beaten(evaluation: dict[str, Any]) -> list[str]:
-    """The baselines above whose interval that of the policy is not.
+    """The baselines above that the policy is not better than.
+
+    It is better if the interval of one of its scores is above theirs, and that of none
+    below: in an environment in which nobody succeeds the returns decide.
 
     Args:
         evaluation: With `baselines` and `intervals`.
     """
-    key = next(key for key in VALUES if key in evaluation["intervals"])
-    low, _ = evaluation["intervals"][key]
     return [
         name
         for name, baseline in evaluation["baselines"].items()
-        if low <= baseline["intervals"][key][1]
+        if not _is_better(evaluation["intervals"], baseline["intervals"])
     ]
+
+
+def _is_better(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    above = any(mine[key][0] > theirs[key][1] for key in mine)
+    below = any(mine[key][1] < theirs[key][0] for key in mine)
+    return above and not below
 
 
 def _settings(name: str, folder: Path, other: Recipe) -> dict[str, Any]:

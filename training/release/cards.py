@@ -14,7 +14,7 @@ from training.analysis.estimates import mean_interval
 from training.atomic_write import write_text
 from training.evaluation import validation
 from training.recipe import Recipe, load_recipe, to_toml_value
-from training.release.baselines import MEMORYLESS, RANDOM, VALUES, not_beaten
+from training.release.baselines import MEMORYLESS, RANDOM, not_beaten
 
 EMPTY = (
     "Where no number of weights stands, no weights are released: the policy is not "
@@ -169,20 +169,21 @@ def _baselines(evaluation: dict[str, Any]) -> list[str]:
     """The policy's score beside those that it has to be better than."""
     if "baselines" not in evaluation:
         return []
-    key = next(name for name in VALUES if name in evaluation["intervals"])
+    keys = list(evaluation["intervals"])
     rows = {
         "this policy": evaluation,
         "the same recipe without a memory": evaluation["baselines"][MEMORYLESS],
         "random actions": evaluation["baselines"][RANDOM],
     }
-    lines = [
-        f"| | {key.replace('_', ' ')} | 95% bootstrap interval | steps |",
-        "|---|---|---|---|",
-    ]
+    names = [f"{key.replace('_', ' ')} (95% bootstrap interval)" for key in keys]
+    lines = [f"| | {' | '.join(names)} | steps |", "|---" * (len(keys) + 2) + "|"]
     for name, row in rows.items():
-        low, high = row["intervals"][key]
-        steps = f"{row['trained_steps']:,}" if "trained_steps" in row else ""
-        lines.append(f"| {name} | {row[key]:.3f} | {low:.3f} to {high:.3f} | {steps} |")
+        cells = [name]
+        for key in keys:
+            low, high = row["intervals"][key]
+            cells.append(f"{row[key]:.3f} ({low:.3f} to {high:.3f})")
+        cells.append(f"{row['trained_steps']:,}" if "trained_steps" in row else "")
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 

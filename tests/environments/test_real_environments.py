@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from keras_agalite import environments, zoo
 from keras_agalite.environments import catalog, popgym
 from tests.environments.test_registry import ENVIRONMENTS
+from training.recipe import load_recipe
 from training.recordings import memory_gym
 from training.recordings.reader import Recordings
 from training.recordings.record import record
@@ -439,6 +440,13 @@ class TestMemoryGymPlayers:
         "mortar_mayhem_grid": memory_gym.MortarMayhemPlayer,
         "searing_spotlights": memory_gym.SearingSpotlightsPlayer,
     }
+    STAGES = (
+        "mortar_mayhem_grid_cloned_1",
+        "mortar_mayhem_grid_cloned_4",
+        "mortar_mayhem_grid_cloned_7",
+        "searing_spotlights_cloned_1",
+        "searing_spotlights_cloned_2",
+    )
 
     def record(self, name, folder, **more):
         player = f"{memory_gym.__name__}:{self.PLAYERS[name].__name__}"
@@ -464,6 +472,18 @@ class TestMemoryGymPlayers:
             ):
                 action, state = player.act(image[None], state)
                 np.testing.assert_array_equal(action[0], recorded)
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_they_play_the_stages_of_a_curriculum(self, stage, tmp_path):
+        recipe = load_recipe(f"training/recipes/{stage}.toml")
+        result, episodes = self.record(
+            recipe.environment,
+            tmp_path / "r",
+            environment_arguments=recipe.environment_arguments,
+        )
+        assert result["success_rate"] == 1.0
+        longest = max(len(episode.actions) for episode in episodes)
+        assert longest <= recipe.sequence_length  # a segment holds an episode
 
     def test_no_fall_is_repeated(self, tmp_path):
         _, episodes = self.record("mystery_path_grid", tmp_path / "r")

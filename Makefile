@@ -23,6 +23,8 @@ PYTEST = -m pytest -q -n $(WORKERS) --dist $(DEAL)
 # The rings of tests (docs/contributing.md): what no backend changes runs on JAX alone,
 # what starts programs in test-processes.
 RING = not slow and not process
+# What XLA compiles for TensorFlow's tests is kept beside the version that it is of.
+test-%: export TF_XLA_FLAGS ?= --tf_xla_persistent_cache_directory=$(abspath $(VENV))/xla
 SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[0])")
 
 .PHONY: setup setup-environments setup-ray train test test-all test-jax test-tensorflow \
@@ -31,6 +33,7 @@ SITE = $(shell $(VENV)/bin/python -c "import site; print(site.getsitepackages()[
 setup: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_LINT)/ready
 
 $(VENV)/ready: pyproject.toml training/requirements.txt
+	rm -rf $(VENV)/xla
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q -e ".[tensorflow,jax,litert,tf-agents,test]" \
 	-r training/requirements.txt

@@ -41,10 +41,11 @@ class ViZDoomTwoColors(gymnasium.Env[np.ndarray, int]):
 
     Args:
         render_mode: "rgb_array" (120 x 160 pixels) or None.
+        colour: Colour of all episodes, "red" or "green"; None draws one for each.
 
     Raises:
         ImportError: If vizdoom is not installed; the message has the pip command.
-        ValueError: If `render_mode` is none of those, or at a step, if the action is
+        ValueError: If an argument is none of those, or at a step, if the action is
             not an integer from 0 to 4.
 
     Example:
@@ -54,8 +55,15 @@ class ViZDoomTwoColors(gymnasium.Env[np.ndarray, int]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35 / TICS}
 
-    def __init__(self, render_mode: str | None = None) -> None:
+    def __init__(
+        self, render_mode: str | None = None, colour: str | None = None
+    ) -> None:
         check_render_mode(render_mode, self.metadata["render_modes"])
+        if colour not in (None, *map(str.lower, COLOURS)):
+            raise ValueError(
+                f"`colour` must be 'red', 'green' or None. Received: colour={colour!r}"
+            )
+        self.only = colour and colour.capitalize()
         require("ViZDoomTwoColors", "vizdoom")
         import vizdoom
 
@@ -72,7 +80,8 @@ class ViZDoomTwoColors(gymnasium.Env[np.ndarray, int]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        self.colour = COLOURS[self.np_random.integers(2)]
+        drawn = COLOURS[self.np_random.integers(2)]  # so that the rest stays the same
+        self.colour = self.only or drawn
         self.game.set_seed(int(self.np_random.integers(2**31)))
         self.game.set_doom_map(MAPS[self.colour])
         self.game.new_episode()

@@ -555,6 +555,21 @@ class TestViZDoomTwoColors:
         assert game.steps == 525 if follows else game.steps < 200
         assert total > 10 if follows else total <= -3
 
+    @pytest.mark.parametrize("colour", ["red", "green"])
+    def test_one_colour_alone(self, colour, make):
+        env, drawn = make("vizdoom_two_colors", colour=colour), []
+        both = make("vizdoom_two_colors")
+        for seed in range(4):
+            observation, _ = env.reset(seed=seed)
+            assert env.unwrapped.colour.lower() == colour
+            same, _ = both.reset(seed=seed)
+            drawn.append(both.unwrapped.colour.lower())
+            if drawn[-1] == colour:
+                np.testing.assert_array_equal(observation, same)
+        assert set(drawn) == {"red", "green"}
+        with pytest.raises(ValueError, match=r"'red', 'green' or None.*colour='blue'"):
+            make("vizdoom_two_colors", colour="blue")
+
     def test_the_sign_stands_for_its_time(self, make):
         env = make("vizdoom_two_colors")
         game = env.unwrapped.game

@@ -23,7 +23,7 @@ TURN, DETOUR = 3.0, 4.0
 NEAR, SHARP, SHARP_NEAR = 150.0, 45.0, 25.0
 # When the player goes astray: shares of drawn actions, of steps at which it changes its
 # mind, and of changes to the wrong colour.
-NOISE, CHANGE, WRONG = 0.1, 1 / 30, 0.25
+NOISE, CHANGE, WRONG = 0.1, 1 / 30, 0.5
 OTHER = {"Red": "Green", "Green": "Red"}
 
 
@@ -51,7 +51,7 @@ class TwoColorsPlayer(Player):
     reach, and turns left where there is none.
 
     When its actions are drawn (`--sampled`), it goes astray: for some thirty steps at a
-    time, it walks to torches of its own colour or, in one case of four, of the other
+    time, it walks to torches of its own colour or, in one case of two, of the other
     one, and a tenth of its actions are drawn evenly. What it would have done instead is
     its `advice`. So recordings say what to do in places to which it would not go, and
     what it did before does not tell its colour: the sign alone does.

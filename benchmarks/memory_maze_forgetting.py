@@ -1,8 +1,9 @@
 """What a policy's memory is worth: its returns with the memory emptied now and then.
 
 `KERAS_BACKEND=jax python -m benchmarks.memory_maze_forgetting [PRESET]
-[--environment fast_memory_maze_9x9] [--every 200 50 1] [--episodes 64] [--json FILE]
-[--plot FILE]`. Each row plays the same episodes; the first never empties it. Returns
+[--environment fast_memory_maze_9x9] [--every 200 50 1] [--memoryless PRESET]
+[--episodes 64] [--json FILE] [--plot FILE]`. Each row plays the same episodes; the
+first never empties it, and the last is a policy that was trained without one. Returns
 are also given by quarter of the episode: who remembers a maze finds the next target
 sooner.
 """
@@ -19,6 +20,7 @@ from keras_agalite.evaluation import Step, rollout
 from training.analysis.estimates import mean_interval
 
 QUARTERS = 4
+EMPTIED = {0: "never", 1: "before every step"}
 
 
 class Forgetful:
@@ -84,21 +86,29 @@ def main() -> None:
     parser.add_argument("preset", nargs="?", default="memory_maze_9x9")
     parser.add_argument("--environment", default="fast_memory_maze_9x9")
     parser.add_argument("--every", type=int, nargs="+", default=[200, 50, 1])
+    parser.add_argument("--memoryless", metavar="PRESET", help="trained without one")
     parser.add_argument("--episodes", type=int, default=64)
     parser.add_argument("--seed", type=int, default=4_000_000)
     parser.add_argument("--layouts", type=int, default=20_000)
     parser.add_argument("--json", type=Path, help="write the rows")
     parser.add_argument("--plot", type=Path, help="draw returns by quarter")
     options = parser.parse_args()
-    policy = keras_agalite.MemoryPolicy.from_preset(options.preset)
+    load = keras_agalite.MemoryPolicy.from_preset
+    policy = load(options.preset)
+    players = {
+        EMPTIED.get(every, f"every {every} steps"): Forgetful(policy, every)
+        for every in (0, *options.every)
+    }
+    if options.memoryless:
+        players["trained without"] = load(options.memoryless)
     # Layouts of a pool that training does not use.
     arguments = {"num_layouts": options.layouts, "seed": 1}
     rows = []
     print("| emptied | mean return | 95% interval | by quarter of the episode |")
     print("|---|---|---|---|")
-    for every in [0, *options.every]:
+    for name, player in players.items():
         rewards = play(
-            Forgetful(policy, every),
+            player,
             options.environment,
             arguments,
             options.episodes,
@@ -106,7 +116,6 @@ def main() -> None:
         )
         returns, quarters = rewards.sum(1), rewards.mean(0)
         low, high = mean_interval(returns)
-        name = {0: "never", 1: "before every step"}.get(every, f"every {every} steps")
         print(
             f"| {name} | {returns.mean():.2f} | {low:.2f} to {high:.2f} | "
             f"{', '.join(f'{x:.2f}' for x in quarters)} |",

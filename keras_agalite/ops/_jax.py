@@ -196,8 +196,11 @@ def _plain(x: Any, kernel: Any, stride: int) -> Any:
     )
 
 
-def _in_patches(x: Any, kernel: Any, stride: int) -> Any:
-    """The same as one product of matrices, for kernels of whole strides."""
+def _places(x: Any, kernel: Any, stride: int) -> Any:
+    """What each place of a kernel of whole strides sees, and its matrix.
+
+    Squares of `stride` pixels become channels first.
+    """
     size, _, channels, filters = kernel.shape
     parts, number = size // stride, len(x)
     height, width = (n // stride for n in x.shape[1:3])
@@ -205,19 +208,29 @@ def _in_patches(x: Any, kernel: Any, stride: int) -> Any:
     x = x.reshape(number, height, stride, width, stride, channels).swapaxes(2, 3)
     x = x.reshape(number, height, width, -1)
     height, width = height - parts + 1, width - parts + 1
-    places = [(i, j) for i in range(parts) for j in range(parts)]
-    x = jnp.concatenate([x[:, i : i + height, j : j + width] for i, j in places], -1)
     kernel = kernel.reshape(parts, stride, parts, stride, channels, filters)
-    kernel = kernel.swapaxes(1, 2).reshape(-1, filters)
-    y = x.reshape(-1, x.shape[-1]) @ kernel
-    return y.reshape(number, height, width, filters)
+    kernel = kernel.swapaxes(1, 2).reshape(parts**2, -1, filters)
+    places = [(i, j) for i in range(parts) for j in range(parts)]
+    return [x[:, i : i + height, j : j + width] for i, j in places], kernel
 
 
-_convolution = jax.custom_vjp(_plain, nondiff_argnums=(2,))
+def _in_products(x: Any, kernel: Any, stride: int) -> Any:
+    """The same as a sum of products of matrices."""
+    views, matrices = _places(x, kernel, stride)
+    return sum(view @ matrix for view, matrix in zip(views, matrices, strict=True))
+
+
+def _in_one_product(x: Any, kernel: Any, stride: int) -> Any:
+    """The same as one product of matrices, which has the quicker gradient."""
+    views, matrices = _places(x, kernel, stride)
+    return jnp.concatenate(views, -1) @ matrices.reshape(-1, matrices.shape[-1])
+
+
+_convolution = jax.custom_vjp(_in_products, nondiff_argnums=(2,))
 
 
 def _forward(x: Any, kernel: Any, stride: int) -> Any:
-    return jax.vjp(lambda x, kernel: _in_patches(x, kernel, stride), x, kernel)
+    return jax.vjp(lambda x, kernel: _in_one_product(x, kernel, stride), x, kernel)
 
 
 def _backward(stride: int, gradient: Any, y: Any) -> Any:
@@ -230,8 +243,8 @@ _convolution.defvjp(_forward, _backward)
 def convolution(x: Any, kernel: Any, stride: int) -> Any:
     """See `keras_agalite.ops._backend.convolution`.
 
-    XLA runs the gradient of a convolution with strides slowly on a CPU: there it is
-    that of a product of matrices, about twice as fast.
+    XLA runs a convolution of few channels slowly on a CPU, and the gradient of one with
+    strides: there both are products of matrices, about twice as fast.
     """
     if jax.default_backend() == "cpu" and kernel.shape[0] % stride == 0:
         return _convolution(x, kernel, stride)

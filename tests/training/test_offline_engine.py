@@ -84,6 +84,7 @@ def arrays_of(run_dir, step):
         return {name: arrays[name] for name in arrays.files}
 
 
+@pytest.mark.process
 def test_a_memory_learns_what_is_recorded(small, tmp_path):
     recipe = dataclasses.replace(
         small, total_steps=80 * 16 * LENGTH, validation_interval=20 * 16 * LENGTH

@@ -14,8 +14,8 @@ from training.release.cards import cards
 
 ZOO = Path("zoo")
 # A rounding error grows there: near walls of a maze, in physics, and where actions are
-# drawn for images. No two machines play the same episodes.
-CHAOTIC = ("memory_maze", "mujoco_positions", "mystery_path")
+# drawn or follow from images for long. No two machines play the same episodes.
+CHAOTIC = ("craftax", "memory_maze", "mujoco_positions", "mystery_path", "vizdoom")
 NAMES = sorted(
     path.parent.name
     for path in ZOO.glob("*/config.json")

@@ -14,8 +14,8 @@ from training.release.cards import cards
 
 ZOO = Path("zoo")
 # A rounding error grows there: near walls of a maze, in physics, and where actions are
-# drawn or follow from images for long. No two machines play the same episodes.
-CHAOTIC = ("craftax", "memory_maze", "mujoco_positions", "mystery_path", "vizdoom")
+# drawn. No two machines play the same episodes.
+CHAOTIC = ("craftax", "memory_maze", "mujoco_positions", "mystery_path")
 NAMES = sorted(
     path.parent.name
     for path in ZOO.glob("*/config.json")
@@ -26,6 +26,8 @@ NAMES = sorted(
 def marks(name):
     """The longest episodes on every backend, where golden actions hold the others."""
     once = () if name == "tmaze_200" else (pytest.mark.once,)
+    if name == "vizdoom_two_colors":  # a minute and a half
+        once = (*once, pytest.mark.slow)
     info, _ = resolve(load_recipe(ZOO / name / "recipe.toml").environment)
     needs = {info.requirement} - {None, "jax"}
     return (*once, *map(pytest.mark.environments, needs))

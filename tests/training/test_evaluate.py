@@ -15,7 +15,14 @@ from training.release.cards import cards
 ZOO = Path("zoo")
 # A rounding error grows there: near walls of a maze, in physics, and where actions are
 # drawn. No two machines play the same episodes.
-CHAOTIC = ("craftax", "memory_maze", "mujoco_positions", "mystery_path")
+CHAOTIC = (
+    "craftax",
+    "memory_maze",
+    "mujoco_positions",
+    "mystery_path",
+    "popgym_noisy",
+    "popgym_position_only_pendulum",
+)
 NAMES = sorted(
     path.parent.name
     for path in ZOO.glob("*/config.json")

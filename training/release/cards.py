@@ -134,9 +134,16 @@ def _policy(folder: Path) -> list[str]:
         "```python",
         "import keras_agalite",
         "",
-        f'policy = keras_agalite.MemoryPolicy.from_preset("{folder.name}")',
+        *_load(folder.name),
         "```",
     ]
+
+
+def _load(name: str) -> list[str]:
+    """The call that loads a policy, as ruff formats it, with a long name too."""
+    call = "policy = keras_agalite.MemoryPolicy.from_preset"
+    line = f'{call}("{name}")'
+    return [line] if len(line) <= 88 else [f"{call}(", f'    "{name}"', ")"]
 
 
 def _kind(folder: Path) -> str:

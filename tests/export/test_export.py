@@ -172,7 +172,9 @@ def check_acts_alike(policy, folders, tmp_path, python=sys.executable, steps=100
         received = np.load(files[1])
         for name, rows in expected.items():
             told = f"{name} of {folder.name}"
-            np.testing.assert_allclose(received[name], rows, 1e-4, 1e-4, err_msg=told)
+            np.testing.assert_allclose(received[name], rows, 1e-3, 1e-3, err_msg=told)
+            # A dozen cells, one on the other, enlarge what a step in a thousand rounds.
+            assert np.isclose(received[name], rows, 1e-4, 1e-4).mean() > 0.99, told
         logits = received["logits"]
         modes = np.stack([policy.actor.numpy_mode(x) for x in logits])
         assert received["action"].dtype == modes.dtype

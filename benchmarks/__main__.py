@@ -127,7 +127,13 @@ def _compare(
     import keras
 
     from benchmarks.forms import make_form
-    from benchmarks.measure import check_equal, interleave, median_ratio, state_bytes
+    from benchmarks.measure import (
+        check_equal,
+        interleave,
+        median_ratio,
+        page_faults,
+        state_bytes,
+    )
 
     rounds = options.rounds or rounds
     works, layers = {}, {}
@@ -163,6 +169,7 @@ def _compare(
             "compile_seconds": works[name].compile_seconds,
             "temporaries_bytes": works[name].temporaries_bytes,
             "kernels": works[name].kernels,
+            "page_faults": page_faults(works[name].run),
             "state_bytes": state_bytes(layers[name]),
             "parameters": layers[name].count_params(),
         }
@@ -249,6 +256,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         "temporaries_bytes": "{:,}",
         "temporaries_over_textbook": "{:.2f}",
         "kernels": "{}",
+        "page_faults": "{:,}",
         "compile_seconds": "{:.1f}",
         "state_bytes": "{:,}",
     }

@@ -1,6 +1,7 @@
 """Compiled work on each backend, its memory, and interleaved timing of it."""
 
 import re
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -255,6 +256,13 @@ def median_ms(run: Callable[[], Any], calls: int) -> float:
         run()
         times.append(1e3 * (time.perf_counter() - begin))
     return statistics.median(times)
+
+
+def page_faults(run: Callable[[], Any]) -> int:
+    """Pages of memory that the process had to ask the system for, to do the work."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def median_ratio(of: list[float], over: list[float]) -> float:

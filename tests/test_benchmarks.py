@@ -1,6 +1,7 @@
 """The benchmark compares forms that compute the same; memory and traces stay small."""
 
 import json
+import mmap
 import shutil
 import sys
 
@@ -14,7 +15,7 @@ import keras_agalite
 from benchmarks import load, memory_maze_forgetting, passive_tmaze, products
 from benchmarks.__main__ import main
 from benchmarks.forms import make_form
-from benchmarks.measure import BACKEND, act_work, learn_work, sequences
+from benchmarks.measure import BACKEND, act_work, learn_work, page_faults, sequences
 from benchmarks.saved_activations import FORMS, compare, make, table
 from keras_agalite.presets import released_folder
 
@@ -39,6 +40,15 @@ def test_ours_learns_as_the_textbook_form_in_a_third_of_its_memory(tmp_path, cap
     assert "speedup_over_textbook" in capsys.readouterr().out
     if BACKEND == "jax":
         assert ours["temporaries_over_textbook"] <= 0.35
+
+
+def test_touching_new_memory_is_a_page_fault():
+    pages = 500
+    zeros = bytes(pages * mmap.PAGESIZE)
+    with mmap.mmap(-1, len(zeros)) as memory:
+        assert page_faults(lambda: memory.write(zeros)) >= pages
+        memory.seek(0)
+        assert page_faults(lambda: memory.write(zeros)) < pages // 10
 
 
 def test_ours_acts_as_the_textbook_form(tmp_path):

@@ -30,6 +30,7 @@ def run(tmp_path, *arguments):
     rows = json.loads(file.read_text())["rows"]
     assert [row["form"] for row in rows] == ["ours", "textbook"]
     assert all(row["median_ms"] > 0 for row in rows)
+    assert all(row["page_faults"] >= 0 for row in rows)
     assert rows[0]["parameters"] == 1_740_608
     assert rows[0]["state_bytes"] == 36_880
     return rows
@@ -37,7 +38,9 @@ def run(tmp_path, *arguments):
 
 def test_ours_learns_as_the_textbook_form_in_a_third_of_its_memory(tmp_path, capsys):
     ours, _ = run(tmp_path, "learn", "--batch", "2", "--steps", str(STEPS))
-    assert "speedup_over_textbook" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "speedup_over_textbook" in printed
+    assert "page_faults" in printed
     if BACKEND == "jax":
         assert ours["temporaries_over_textbook"] <= 0.35
 

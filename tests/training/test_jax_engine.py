@@ -236,8 +236,11 @@ def test_the_policy_sees_its_previous_action_and_reward(tmp_path):
 
 @pytest.mark.parametrize(
     "recipe",
-    [MEASURED_SMALL, ASKED, MEASURED_FED],
-    ids=["functional", "taught", "gymnasium"],
+    [
+        pytest.param(MEASURED_SMALL, id="functional"),
+        pytest.param(ASKED, id="taught", marks=pytest.mark.process),
+        pytest.param(MEASURED_FED, id="gymnasium", marks=pytest.mark.process),
+    ],
 )
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):
     whole = Run(recipe, tmp_path / "whole")

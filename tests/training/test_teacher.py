@@ -136,6 +136,7 @@ def test_the_belief_never_reaches_the_policy(tmp_path):
         assert_equal(getattr(one, name), getattr(two, name))
 
 
+@pytest.mark.process
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
     whole = Run(ASKED, tmp_path / "whole")
     whole.train()

@@ -774,11 +774,12 @@ class TestPOPGym:
             assert ours == theirs
             over = any(ours[1:])
 
-    @pytest.mark.parametrize("name", ["RepeatFirst", "CountRecall"])
-    def test_scripted_players_make_no_mistake(self, name, tmp_path):
+    @pytest.mark.parametrize("level", ["Easy", "Medium"])
+    @pytest.mark.parametrize("name", ["RepeatFirst", "RepeatPrevious", "CountRecall"])
+    def test_scripted_players_make_no_mistake(self, name, level, tmp_path):
         player = f"training.recordings.players:{name}Player"
 
-        result = record(f"popgym:{name}Easy", tmp_path / "r", player, episodes=3)
+        result = record(f"popgym:{name}{level}", tmp_path / "r", player, episodes=3)
 
         assert result["mean_return"] == pytest.approx(1.0)
 

@@ -406,6 +406,11 @@ class TestRecording:
             ("CartPole-v1", "teacher", "The player `teacher` needs"),
             ("CartPole-v1", "tmaze_10", "must take the policy's actions"),
             ("CartPole-v1", "json:dumps", "a class that derives from Player"),
+            (
+                "CartPole-v1",
+                "training.recordings.players:RepeatPreviousPlayer",
+                "plays in .*popgym:RepeatPrevious.*SyncVec",
+            ),
         ):
             with pytest.raises(ValueError, match=message):
                 record(environment, tmp_path / "r", player, 1)

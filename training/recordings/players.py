@@ -132,6 +132,37 @@ class RepeatFirstPlayer(Player):
         return first, first
 
 
+class RepeatPreviousPlayer(Player):
+    """Repeats the card of POPGym's RepeatPrevious that is asked for.
+
+    Its state holds the last `k` cards, the oldest first.
+
+    Args:
+        vector: Environments `popgym:RepeatPrevious...`, stepped in this process.
+
+    Raises:
+        ValueError: If the environments are others.
+    """
+
+    def __init__(self, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
+        super().__init__(vector)
+        envs = [env.unwrapped for env in getattr(vector.unwrapped, "envs", ())]
+        counts = {getattr(getattr(env, "env", None), "k", None) for env in envs}
+        if len(counts) != 1 or None in counts:
+            raise ValueError(
+                "RepeatPreviousPlayer plays in environments `popgym:RepeatPrevious...` "
+                f"of this process. Received: {vector.unwrapped!r}"
+            )
+        self.k = counts.pop()
+
+    def initial_state(self, batch_size: int) -> np.ndarray:
+        return np.zeros((batch_size, self.k), int)
+
+    def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
+        state = np.column_stack([state[:, 1:], observation])
+        return state[:, 0], state
+
+
 class CountRecallPlayer(Player):
     """Counts the cards of POPGym's CountRecall, and says what is asked for."""
 

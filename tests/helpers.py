@@ -125,7 +125,7 @@ def traced(function):
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function)
+        return tf.function(function, autograph=False)
     return function
 
 

@@ -52,9 +52,14 @@ def mazes(monkeypatch):
     monkeypatch.setattr(engine, "make_functional_environment", make_maze)
 
 
+@functools.cache
+def compiled_collect(run):
+    return jax.jit(run.collector.collect)
+
+
 def collect(run, state=None):
     learner, begun = run.state
-    return jax.jit(run.collector.collect)(learner, begun if state is None else state)
+    return compiled_collect(run)(learner, begun if state is None else state)
 
 
 def assert_equal(a, b):

@@ -482,9 +482,9 @@ def find_spec(name: str) -> PolicySpec:
 
     Example:
 
-    >>> spec = find_spec("tmaze_20")
+    >>> spec = find_spec("tmaze_50")
     >>> spec.environment, spec.environment_arguments
-    ('tmaze', {'corridor_length': 20, 'num_distractors': 6})
+    ('tmaze', {'corridor_length': 50, 'num_distractors': 6})
     """
     if name in known_specs():
         return known_specs()[name]

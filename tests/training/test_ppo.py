@@ -106,6 +106,7 @@ def test_a_compiled_call_a_minibatch_ends_with_the_same_weights(oracle):
         assert value == pytest.approx(float(expected[name]), abs=1e-4), name
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_a_teacher_adds_the_cross_entropy_with_its_actions():
     policy = tmaze_policy()
     (size,) = policy.observation_space.shape
@@ -132,10 +133,10 @@ def test_a_teacher_adds_the_cross_entropy_with_its_actions():
 
     weights = ppo.initial_state().weights
     results = [
-        jax.value_and_grad(lambda w, x=x, c=c: ppo.loss(w, x, c)[0])(weights)
+        jax.jit(jax.value_and_grad(lambda w, x=x, c=c: ppo.loss(w, x, c)[0]))(weights)
         for x, c in ((batch, 0.0), (taught, 0.0), (taught, 0.7))
     ]
-    expected = jax.value_and_grad(cross_entropy)(weights)
+    expected = jax.jit(jax.value_and_grad(cross_entropy))(weights)
     assert expected[0] > 0.1
     for without, none, some, term in zip(
         *map(jax.tree.leaves, (*results, expected)), strict=True

@@ -775,13 +775,47 @@ class TestPOPGym:
             over = any(ours[1:])
 
     @pytest.mark.parametrize("level", ["Easy", "Medium"])
-    @pytest.mark.parametrize("name", ["RepeatFirst", "RepeatPrevious", "CountRecall"])
+    @pytest.mark.parametrize(
+        "name", ["RepeatFirst", "RepeatPrevious", "CountRecall", "Autoencode"]
+    )
     def test_scripted_players_make_no_mistake(self, name, level, tmp_path):
-        player = f"training.recordings.players:{name}Player"
+        player = f"training.recordings.popgym:{name}Player"
 
         result = record(f"popgym:{name}{level}", tmp_path / "r", player, episodes=3)
 
         assert result["mean_return"] == pytest.approx(1.0)
+
+    @pytest.mark.parametrize(
+        ("name", "at_least"),
+        [
+            ("HigherLower", 0.51),  # 0.50 without counting
+            ("MultiarmedBandit", 0.65),
+            ("Battleship", 0.45),
+            ("Concentration", 0.75),
+        ],
+    )
+    def test_scripted_players_play_well(self, name, at_least, tmp_path):
+        player = f"training.recordings.popgym:{name}Player"
+
+        result = record(f"popgym:{name}Easy", tmp_path / "r", player, episodes=40)
+
+        assert result["mean_return"] > at_least
+
+    def test_what_is_recorded_of_concentration_is_no_mistake(self, tmp_path):
+        """Now and then another card is turned up than the one that is recorded."""
+        player = "training.recordings.popgym:ConcentrationPlayer"
+        arguments = "popgym:ConcentrationEasy", tmp_path / "r", player, 4
+        record(*arguments, sampled=True)
+
+        recordings, differ = Recordings(tmp_path / "r"), 0
+        for number in range(4):
+            episode = recordings.episode(number)
+            turned = episode.observations["previous_action"][1:].argmax(-1)
+            differ += (turned != episode.actions).sum()
+            up = episode.observations["observation"] < 2
+            found = up[:-3] & up[1:-2] & up[2:-1]  # those of a turn are seen twice
+            assert not found[np.arange(len(found)), episode.actions[2:]].any()
+        assert differ > 0
 
 
 class TestMiniGridMemory:

@@ -408,7 +408,7 @@ class TestRecording:
             ("CartPole-v1", "json:dumps", "a class that derives from Player"),
             (
                 "CartPole-v1",
-                "training.recordings.players:RepeatPreviousPlayer",
+                "training.recordings.popgym:RepeatPreviousPlayer",
                 "plays in .*popgym:RepeatPrevious.*SyncVec",
             ),
         ):

@@ -124,58 +124,6 @@ class PassiveTMazePlayer(Player):
         return np.where(junction > 0, np.where(state > 0, UP, DOWN), RIGHT), state
 
 
-class RepeatFirstPlayer(Player):
-    """Repeats the first card of POPGym's RepeatFirst."""
-
-    def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
-        first = observation.copy() if state is None else state
-        return first, first
-
-
-class RepeatPreviousPlayer(Player):
-    """Repeats the card of POPGym's RepeatPrevious that is asked for.
-
-    Its state holds the last `k` cards, the oldest first.
-
-    Args:
-        vector: Environments `popgym:RepeatPrevious...`, stepped in this process.
-
-    Raises:
-        ValueError: If the environments are others.
-    """
-
-    def __init__(self, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
-        super().__init__(vector)
-        envs = [env.unwrapped for env in getattr(vector.unwrapped, "envs", ())]
-        counts = {getattr(getattr(env, "env", None), "k", None) for env in envs}
-        if len(counts) != 1 or None in counts:
-            raise ValueError(
-                "RepeatPreviousPlayer plays in environments `popgym:RepeatPrevious...` "
-                f"of this process. Received: {vector.unwrapped!r}"
-            )
-        self.k = counts.pop()
-
-    def initial_state(self, batch_size: int) -> np.ndarray:
-        return np.zeros((batch_size, self.k), int)
-
-    def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
-        state = np.column_stack([state[:, 1:], observation])
-        return state[:, 0], state
-
-
-class CountRecallPlayer(Player):
-    """Counts the cards of POPGym's CountRecall, and says what is asked for."""
-
-    def initial_state(self, batch_size: int) -> np.ndarray:
-        return np.zeros((batch_size, self.observation_space.nvec[0]), int)
-
-    def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
-        rows, (dealt, asked) = np.arange(len(observation)), observation.T
-        counts = state.copy()
-        counts[rows, dealt] += 1
-        return counts[rows, asked], counts
-
-
 def make_player(name: str, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) -> Any:
     """The player of a name, for a vector of environments.
 

@@ -114,9 +114,9 @@ test-environments: $(VENV)/ready $(VENV_TORCH)/ready $(VENV_ENVIRONMENTS)/ready
 	-m "environments and not slow" tests/environments tests/training/test_evaluate.py \
 	tests/training/test_minari.py
 	KERAS_BACKEND=tensorflow PYTHONPATH=$(BORROWED) $(VENV)/bin/python $(PYTEST) \
-	-m "not slow" $(ZOO_TESTS)
+	-m "not slow and not once" --dist worksteal $(ZOO_TESTS)
 	KERAS_BACKEND=torch PYTHONPATH=$(BORROWED) $(VENV_TORCH)/bin/python $(PYTEST) \
-	-m "not slow" $(ZOO_TESTS)
+	-m "not slow and not once" --dist worksteal $(ZOO_TESTS)
 
 # Tests that start Ray do so in a network of loopback alone, or are skipped.
 test-ray: $(VENV_RAY)/ready

@@ -211,6 +211,7 @@ FAULTS = {
         "self.rows = read_curve(path)",
         "tests/training/test_jax_engine.py"
         "::test_a_resumed_run_repeats_the_one_that_was_not_stopped",
+        PROCESS,
     ),
     "export_forgets_starts": Fault(
         "export",

@@ -36,6 +36,7 @@ def run(tmp_path, *arguments):
     return rows
 
 
+@pytest.mark.process
 def test_ours_learns_as_the_textbook_form_in_a_third_of_its_memory(tmp_path, capsys):
     ours, _ = run(tmp_path, "learn", "--batch", "2", "--steps", str(STEPS))
     printed = capsys.readouterr().out
@@ -148,6 +149,7 @@ def program_size(layer, steps):
     return len(graph.node) + inside
 
 
+@pytest.mark.process
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="its graphs do not tell")
 def test_gtrxl_keeps_less_in_8_bits():
     sizes = {"num_layers": 1, "hidden_dim": 32, "num_heads": 2, "head_dim": 16}

@@ -51,6 +51,8 @@ def _parameters(long):
             marks.append(pytest.mark.environments(row.requirement))
         if long:
             marks.append(pytest.mark.slow)
+        elif name == "craftax_symbolic":  # a quarter of a minute, mostly of tracing
+            marks.append(pytest.mark.once)
         if long or name not in LONG_ONLY:
             steps = 50 if is_slow and not long else None
             yield pytest.param(name, function, arguments, steps, marks=marks, id=name)

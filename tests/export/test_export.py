@@ -146,6 +146,22 @@ def sample(policy, seed):
     return observation
 
 
+@pytest.fixture
+def one_trace(monkeypatch):
+    """PyTorch traces a policy once, for both of its formats."""
+    if BACKEND == "torch":
+        from keras_agalite.export import _torch
+
+        programs, trace = {}, _torch._export
+
+        def traced(step):
+            if id(step.policy) not in programs:
+                programs[id(step.policy)] = trace(step)
+            return programs[id(step.policy)]
+
+        monkeypatch.setattr(_torch, "_export", traced)
+
+
 def check_acts_alike(policy, folders, tmp_path, python=sys.executable, steps=1000):
     """Runs each export on what the policy saw, and compares all that it gives."""
     step, random = Step(policy), np.random.default_rng(0)
@@ -209,7 +225,7 @@ def run_without_keras(command, cwd=None):
         offline_policy,
     ],
 )
-def test_an_export_acts_like_its_policy_for_1000_steps(make, tmp_path):
+def test_an_export_acts_like_its_policy_for_1000_steps(make, one_trace, tmp_path):
     policy, folders = make(), [tmp_path / format for format in OWN]
     for format, folder in zip(OWN, folders, strict=True):
         write(policy, folder, format)

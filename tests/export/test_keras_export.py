@@ -13,6 +13,7 @@ from tests.helpers import compiled
 
 pytestmark = [
     pytest.mark.once,
+    pytest.mark.process,
     pytest.mark.usefixtures("quick_compilation"),
     # Keras passes it to jax2tf.
     pytest.mark.filterwarnings("ignore:The `native_serialization` parameter"),

@@ -46,6 +46,8 @@ PAIRS = {
         DISCRETE,
     ),
 }
+# The others are in the ring of the processes.
+QUICK = ("starts", "mask")
 
 
 class Short(gymnasium.Env):
@@ -68,7 +70,10 @@ class Short(gymnasium.Env):
 
 # TensorFlow names its own type where it stores a greedy Discrete distribution.
 @pytest.mark.filterwarnings("ignore:Encoding a StructuredValue:UserWarning")
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=() if x in QUICK else pytest.mark.process) for x in PAIRS],
+)
 def test_a_space_can_be_played_trained_and_saved(name, tmp_path):
     pair = PAIRS[name]
     adapted = GymnasiumEnvironment(Short(*pair), seed=0)

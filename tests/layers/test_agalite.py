@@ -58,6 +58,7 @@ def test_one_step_of_fit_lowers_the_loss():
     assert after < before
 
 
+@pytest.mark.process
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="shapes are static elsewhere")
 @pytest.mark.parametrize(
     ("shape", "jit_compile"),

@@ -173,6 +173,7 @@ def test_half_precision_stays_close(sliding_window):
         np.testing.assert_array_equal(s[:, -1], e[:, -1])
 
 
+@pytest.mark.process
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="shapes are static elsewhere")
 @pytest.mark.parametrize(
     ("shape", "jit_compile"),

@@ -134,6 +134,7 @@ def test_heads_follow_the_memory_and_presets_do_not_hold_it():
 
 
 @pytest.mark.once
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
 def test_keras_quantizes_the_weights_of_layers_that_keep_float32():
     space = spaces.Box(-1.0, 1.0, (5,), np.float32)

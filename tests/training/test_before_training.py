@@ -376,6 +376,7 @@ def default_dtype(floatx):
             keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.process
 def test_the_default_dtype_changes_nothing(train, tmp_path):
     environment = "tmaze_4" if SMALL.engine == "jax" else SMALL.environment
     dtypes = ("float32", "float64", "bfloat16")

@@ -234,12 +234,13 @@ def test_the_policy_sees_its_previous_action_and_reward(tmp_path):
         assert np.isfinite(metrics["loss"]), environment
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "recipe",
     [
         pytest.param(MEASURED_SMALL, id="functional"),
-        pytest.param(ASKED, id="taught", marks=pytest.mark.process),
-        pytest.param(MEASURED_FED, id="gymnasium", marks=pytest.mark.process),
+        pytest.param(ASKED, id="taught"),
+        pytest.param(MEASURED_FED, id="gymnasium"),
     ],
 )
 def test_a_resumed_run_repeats_the_one_that_was_not_stopped(recipe, tmp_path):

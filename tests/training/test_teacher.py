@@ -66,6 +66,7 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.process
 def test_the_belief_is_carried_and_emptied_at_a_start(tmp_path):
     """Followed by hand, over two sequences and the start of an episode between."""
     run = Run(ASKED, tmp_path)
@@ -120,6 +121,7 @@ def layout_of(env, number):
     return env.observe(state)["maze_layout"]
 
 
+@pytest.mark.process
 def test_the_belief_never_reaches_the_policy(tmp_path):
     run = Run(dataclasses.replace(ASKED, teacher_share=0.0), tmp_path / "asked")
     envs, memory_state, beliefs = run.state[1]
@@ -185,6 +187,7 @@ def test_the_auxiliary_head_is_learnt_and_is_not_part_of_the_preset(tmp_path):
     assert_same_weights(before[:number], map(np.asarray, alone.state[0].weights))
 
 
+@pytest.mark.process
 def test_the_auxiliary_loss_reaches_the_memory_and_not_the_heads(tmp_path):
     run = Run(CUE, tmp_path)
     ppo = run.ppo
@@ -238,6 +241,7 @@ def test_the_auxiliary_loss_equals_plain_numpy():
     assert auxiliary_loss(logits, values, nothing)[0] == 0.0
 
 
+@pytest.mark.process
 def test_targets_are_relative_to_the_walker():
     env = make_env()
     state, belief = env.reset(jax.random.key(0)), env.initial_teacher_state()
@@ -275,6 +279,7 @@ def test_targets_are_relative_to_the_walker():
     assert np.asarray(targets.flag_weights[-3:]).all()
 
 
+@pytest.mark.process
 def test_the_teachers_that_see_the_maze_know_nothing_to_ask_for():
     for teacher, offers in (("explorer", True), ("ahead", False), ("shortest", False)):
         env = functional.PreviousActionReward(make_env(teacher))

@@ -110,6 +110,7 @@ def test_a_resumed_run_repeats_the_one_that_was_not_stopped(tmp_path):
     assert check_the_choice(resumed, tmp_path / "stopped") == [160, 320, 400]
 
 
+@pytest.mark.process
 def test_what_was_collected_is_counted_in(tmp_path):
     """Observations and discounted returns, against plain NumPy."""
     run = Run(dataclasses.replace(SMALL, **MEASURED), tmp_path)

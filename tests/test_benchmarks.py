@@ -55,6 +55,7 @@ def test_touching_new_memory_is_a_page_fault():
         assert page_faults(lambda: memory.write(zeros)) < pages // 10
 
 
+@pytest.mark.process
 def test_ours_acts_as_the_textbook_form(tmp_path):
     run(tmp_path, "act", "--batch", "2")
 

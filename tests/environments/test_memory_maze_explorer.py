@@ -149,6 +149,7 @@ def test_steps_are_those_of_a_walk():
         np.testing.assert_array_equal(count(free, goal), expected)
 
 
+@pytest.mark.process
 def test_a_start_empties_the_belief():
     env = make_env()
     states, beliefs, _ = walk(env, 30)
@@ -185,6 +186,7 @@ def test_step_by_step_is_scanned():
     np.testing.assert_array_equal(np.stack(actions), choices)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("steps", [1, 15, 40])
 def test_what_has_not_been_in_view_changes_nothing(steps):
     env = make_env()

@@ -10,6 +10,7 @@ from keras_agalite.layers import GTrXL
 from keras_agalite.models import MemoryPolicy, MLPEncoder
 
 
+@pytest.mark.process
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="ONNX is torch's format")
 def test_onnx_runtime_takes_no_row_of_gtrxl(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")

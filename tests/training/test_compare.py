@@ -68,6 +68,7 @@ def test_runs_are_compared_with_seeds_as_the_unit(sweeps, tmp_path, capsys):
     assert json.loads(kept.read_text())["actions"] == "random"
 
 
+@pytest.mark.process
 def test_a_report_is_one_file_with_all_in_it(sweeps, tmp_path):
     pytest.importorskip("matplotlib")
     (Path(sweeps[0]) / "seed_1" / "machine.json").write_text(

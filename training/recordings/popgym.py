@@ -14,38 +14,34 @@ from numpy.lib.stride_tricks import sliding_window_view
 from training.recordings.players import Player
 
 
-class TaskPlayer(Player):
-    """A player who must know how its task was made.
+class POPGymPlayer(Player):
+    """A player of one family of tasks.
 
     Args:
-        vector: Environments of the task, stepped in this process.
+        vector: Environments `popgym:<task>`, stepped in this process.
 
     Raises:
         ValueError: If the environments are others.
 
     Attributes:
-        task: The family of tasks that it plays.
-        argument: What it must know: an attribute of POPGym's environment.
-        value: What that is.
+        task: POPGym's own environment, one of those in the vector.
     """
-
-    task: str
-    argument: str
 
     def __init__(self, vector: gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
         super().__init__(vector)
         envs = [env.unwrapped for env in getattr(vector.unwrapped, "envs", ())]
         tasks = [getattr(env, "env", None) for env in envs]
-        values = {getattr(task, self.argument, None) for task in tasks}
-        if len(values) != 1 or None in values:
+        family = type(self).__name__.removesuffix("Player")
+        names = {type(task).__name__ for task in tasks}
+        if not names or not all(name.startswith(family) for name in names):
             raise ValueError(
-                f"{type(self).__name__} plays in environments `popgym:{self.task}...` "
+                f"{type(self).__name__} plays in environments `popgym:{family}...` "
                 f"of this process. Received: {vector.unwrapped!r}"
             )
-        self.value = values.pop()
+        self.task = tasks[0]
 
 
-class RepeatFirstPlayer(Player):
+class RepeatFirstPlayer(POPGymPlayer):
     """Repeats the first card of RepeatFirst."""
 
     def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
@@ -53,23 +49,21 @@ class RepeatFirstPlayer(Player):
         return first, first
 
 
-class RepeatPreviousPlayer(TaskPlayer):
+class RepeatPreviousPlayer(POPGymPlayer):
     """Repeats the card of RepeatPrevious that is asked for.
 
     Its state holds the last `k` cards, the oldest first.
     """
 
-    task, argument = "RepeatPrevious", "k"
-
     def initial_state(self, batch_size: int) -> np.ndarray:
-        return np.zeros((batch_size, self.value), int)
+        return np.zeros((batch_size, self.task.k), int)
 
     def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
         state = np.column_stack([state[:, 1:], observation])
         return state[:, 0], state
 
 
-class CountRecallPlayer(Player):
+class CountRecallPlayer(POPGymPlayer):
     """Counts the cards of CountRecall, and says what is asked for."""
 
     def initial_state(self, batch_size: int) -> np.ndarray:
@@ -82,7 +76,7 @@ class CountRecallPlayer(Player):
         return counts[rows, asked], counts
 
 
-class AutoencodePlayer(Player):
+class AutoencodePlayer(POPGymPlayer):
     """Watches the cards of Autoencode, and repeats them from the last to the first.
 
     Its state are the cards that it still has to repeat, and whether it repeats.
@@ -102,13 +96,11 @@ class AutoencodePlayer(Player):
         return np.array(actions), after
 
 
-class HigherLowerPlayer(TaskPlayer):
+class HigherLowerPlayer(POPGymPlayer):
     """Counts the cards of HigherLower: are more of the rest higher, or lower?"""
 
-    task, argument = "HigherLower", "num_decks"
-
     def initial_state(self, batch_size: int) -> np.ndarray:
-        return np.full((batch_size, self.observation_space.n), 4 * self.value)
+        return np.full((batch_size, self.observation_space.n), 4 * self.task.num_decks)
 
     def act(self, observation: Any, state: Any, **how: Any) -> tuple[np.ndarray, Any]:
         left, rows = state.copy(), np.arange(len(observation))
@@ -117,7 +109,7 @@ class HigherLowerPlayer(TaskPlayer):
         return ((signs * left).sum(-1) < 0).astype(int), left
 
 
-class MultiarmedBanditPlayer(Player):
+class MultiarmedBanditPlayer(POPGymPlayer):
     """Pulls the arm whose chance, by what it has paid, may be the highest.
 
     That is the expectation of a uniform prior and half a standard deviation, as if of a
@@ -147,7 +139,7 @@ class _Cards:
     turned: list[int]  # those of this turn
 
 
-class ConcentrationPlayer(Player):
+class ConcentrationPlayer(POPGymPlayer):
     """Turns up pairs in Concentration, and forgets no card.
 
     It takes a pair that it knows; else it turns up the first card that it has not seen,
@@ -217,7 +209,7 @@ class ConcentrationPlayer(Player):
         return 0  # all are found: the game is over
 
 
-class BattleshipPlayer(Player):
+class BattleshipPlayer(POPGymPlayer):
     """Fires where most placements of ships are left, in Battleship.
 
     A placement covers no miss, and counts a hundred times as much for each hit in it.

@@ -81,7 +81,7 @@ def test_sampled_episodes_repeat_with_their_seed(tmp_path):
     ("name", "most"),
     [
         ("tmaze_10", 0.75),
-        ("tmaze_100", 0.75),
+        ("tmaze_50", 0.75),
         ("tmaze_200", 0.75),
         # It walks on for ever.
         pytest.param(

@@ -788,7 +788,7 @@ class TestPOPGym:
     @pytest.mark.parametrize(
         ("name", "at_least"),
         [
-            ("HigherLower", 0.51),  # 0.50 without counting
+            ("HigherLower", 0.54),  # 0.52 in these episodes without counting
             ("MultiarmedBandit", 0.65),
             ("Battleship", 0.45),
             ("Concentration", 0.75),

@@ -30,18 +30,14 @@ NAMES = sorted(
 )
 
 
-def needs(name):
-    """The requirement of the policy's environment, if it is other people's."""
-    info, _ = resolve(load_recipe(ZOO / name / "recipe.toml").environment)
-    return {info.requirement} - {None, "jax"}
-
-
 def marks(name):
     """The longest episodes on every backend, where golden actions hold the others."""
     once = () if name == "tmaze_200" else (pytest.mark.once,)
     if name == "vizdoom_two_colors":  # a minute and a half
         once = (*once, pytest.mark.slow)
-    return (*once, *map(pytest.mark.environments, needs(name)))
+    info, _ = resolve(load_recipe(ZOO / name / "recipe.toml").environment)
+    needs = {info.requirement} - {None, "jax"}
+    return (*once, *map(pytest.mark.environments, needs))
 
 
 @pytest.mark.parametrize("name", [pytest.param(x, marks=marks(x)) for x in NAMES])
@@ -52,15 +48,13 @@ def test_a_released_policy_scores_what_it_says_seed_for_seed(name, tmp_path):
     except ImportError as error:
         pytest.skip(str(error))
     file = tmp_path / "evaluation.json"
-    # Other people's environments play one after another, and some for a thousand steps.
-    number = 20 if needs(name) else 70
-    arguments = ["--seed", str(released["seed"]), "--episodes", str(number)]
-    assert main(["evaluate", name, *arguments, "--json", str(file)]) == 0
+    arguments = ["evaluate", name, "--seed", str(released["seed"]), "--episodes", "70"]
+    assert main([*arguments, "--json", str(file)]) == 0
     result = json.loads(file.read_text())
-    assert result["episodes"] == number
+    assert result["episodes"] == 70
     if "successes" in released:
-        assert result["successes"] == released["successes"][:number]
-    assert result["returns"] == pytest.approx(released["returns"][:number], abs=1e-6)
+        assert result["successes"] == released["successes"][:70]
+    assert result["returns"] == pytest.approx(released["returns"][:70], abs=1e-6)
 
 
 @pytest.mark.once
@@ -101,8 +95,7 @@ def test_a_memory_that_is_emptied_guesses(name, most, tmp_path, monkeypatch):
 
     monkeypatch.setattr(keras_agalite.MemoryPolicy, "act", forgetful)
     file = tmp_path / "evaluation.json"
-    episodes = "20" if needs(name) else "60"
-    assert main(["evaluate", name, "--episodes", episodes, "--json", str(file)]) == 0
+    assert main(["evaluate", name, "--episodes", "60", "--json", str(file)]) == 0
     assert json.loads(file.read_text())["success_rate"] <= most
 
 

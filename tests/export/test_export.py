@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import keras
@@ -152,14 +152,9 @@ def one_trace(monkeypatch):
     if BACKEND == "torch":
         from keras_agalite.export import _torch
 
-        programs, trace = {}, _torch._export
-
-        def traced(step):
-            if id(step.policy) not in programs:
-                programs[id(step.policy)] = trace(step)
-            return programs[id(step.policy)]
-
-        monkeypatch.setattr(_torch, "_export", traced)
+        export = _torch._export
+        trace = cache(lambda policy: export(Step(policy)))
+        monkeypatch.setattr(_torch, "_export", lambda step: trace(step.policy))
 
 
 def check_acts_alike(policy, folders, tmp_path, python=sys.executable, steps=1000):

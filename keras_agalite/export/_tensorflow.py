@@ -10,15 +10,18 @@ from keras_agalite.export.step import Step, Tensor
 
 
 def _trace(step: Step) -> tuple[tf.Module, Any]:
-    """A module that holds the weights, and the traced step."""
+    """A module that holds the weights, and the traced step.
+
+    A function that the module held would be traced once more when it is saved.
+    """
     module = tf.Module()
     module.weights = [v.value for v in step.policy.variables]
-    module.step = tf.function(lambda **inputs: step(inputs), autograph=False)
+    function = tf.function(lambda **inputs: step(inputs), autograph=False)
     specs = {
         x.name: tf.TensorSpec((None, *x.shape), x.dtype, name=x.name)
         for x in step.inputs
     }
-    return module, module.step.get_concrete_function(**specs)
+    return module, function.get_concrete_function(**specs)
 
 
 def _outputs(traced: Any) -> list[Tensor]:

@@ -32,7 +32,7 @@ class _Module(torch.nn.Module):
             return self.step(inputs)
 
 
-def _export(step: Step) -> Any:
+def _trace(step: Step) -> Any:
     """The step as an exported program, of any batch size."""
     # Of a batch of one, PyTorch would make a constant.
     example = {k: torch.from_numpy(x.copy()) for k, x in step.sample(2).items()}
@@ -69,14 +69,14 @@ def _outputs(program: Any) -> list[Tensor]:
 
 def write_pt2(step: Step, path: Path) -> list[Tensor]:
     with _quiet():
-        program = _export(step)
+        program = _trace(step)
         torch.export.save(program, str(path))
     return _outputs(program)
 
 
 def write_onnx(step: Step, path: Path) -> list[Tensor]:
     with _quiet():
-        program = _export(step)
+        program = _trace(step)
         outputs = _outputs(program)
         model = torch.onnx.export(
             program,

@@ -1,4 +1,4 @@
-"""Runs an export without Keras: `run_export.py FOLDER INPUTS.npz OUTPUTS.npz`."""
+"""Runs an export without Keras: `run_export.py FOLDER INPUTS.npz OUTPUTS.npz STEPS`."""
 
 import json
 import sys
@@ -48,7 +48,7 @@ def litert(file):
     return lambda inputs: {name: x.copy() for name, x in step(**inputs).items()}
 
 
-folder, inputs, outputs = map(Path, sys.argv[1:])
+folder, inputs, outputs = map(Path, sys.argv[1:4])
 description = json.loads((folder / "export.json").read_text())
 run = globals()[description["format"]](folder / description["file"])
 arrays = dict(np.load(inputs))  # (steps, batch, ...)
@@ -60,7 +60,7 @@ state = {
 }
 assert {*arrays, *state} == {*specs}
 kept = {x["name"]: [] for x in description["outputs"]}
-for t in range(len(arrays["start"])):
+for t in range(int(sys.argv[4])):
     out = run({**{name: x[t] for name, x in arrays.items()}, **state})
     assert {*out} == {*kept}
     for x in description["outputs"]:

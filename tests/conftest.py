@@ -2,6 +2,7 @@ import ctypes.util
 import itertools
 import os
 import signal
+import types
 import zlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,6 +18,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import keras
 import pytest
+from keras.src.utils import naming, rng_utils
 
 from keras_agalite.environments._packages import is_installed
 from keras_agalite.environments.catalog import REQUIREMENTS
@@ -65,14 +67,22 @@ def pytest_runtest_setup(item):
     if keras.backend.backend() == "tensorflow":
         from tensorflow.python.framework import ops
 
-        keras.utils.clear_session(free_memory=False)
+        naming.reset_uids()  # `clear_session` would empty the cache of kernels
         first = zlib.crc32(item.nodeid.encode()) << 24
         ops.uid = itertools.count(first).__next__
 
 
 @pytest.fixture(autouse=True)
-def _seed():
-    keras.utils.set_random_seed(0)
+def _seed(request):
+    """Seeds what draws at random: TensorFlow itself for TF-Agents alone.
+
+    Its seed empties its cache of kernels, and Keras would import it on any backend.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        draws = request.path.parent.name in ("integrations", "training")
+        if keras.backend.backend() != "tensorflow" or not draws:
+            patch.setattr(rng_utils, "tf", types.SimpleNamespace(available=False))
+        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="module")

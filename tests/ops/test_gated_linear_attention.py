@@ -58,9 +58,9 @@ def attend(query, key, value, beta, gamma, *rest, r, start=None, mask=None):
 )
 def test_matches_the_oracle(time, r):
     options = {"r": r, "start": random_starts(2, time)}
-    arrays = random_arrays(time, r)
+    arrays, function = random_arrays(time, r), functools.partial(attend, **options)
 
-    outputs, grads = gradients(traced(functools.partial(attend, **options)), arrays)
+    outputs, grads = gradients(traced(function) if time == 3 else function, arrays)
 
     plain = functools.partial(oracles.agalite_attention, **options)
     for ours, theirs in zip(outputs, plain(*arrays), strict=True):

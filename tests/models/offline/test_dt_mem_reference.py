@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_agalite.models.offline.dt_mem import CausalAttention
 from keras_agalite.models.offline.parts import FeedForward, Noise, norm
-from tests.helpers import gradients, traced
+from tests.helpers import gradients
 from tests.models.offline.released import ReleasedGatedMemory
 from tests.models.offline.test_reference import (
     assert_close,
@@ -96,7 +96,7 @@ def test_the_memory_equals_that_of_the_authors(stem):
 
     cotangents = [*reference["cotangent"], reference["cotangent_memory"]]
     (outputs, _, memories, inside), (grad_inputs, grad_slots, *grads) = gradients(
-        traced(run),
+        run,
         [reference["inputs"], reference["memory_in"][0]],
         list(weights.by_name.values()),
         lambda flat: [*cotangents, *(0.0 for _ in flat[len(cotangents) :])],
@@ -234,7 +234,7 @@ def test_the_model_equals_that_of_the_authors(stem):
     cotangents = [reference[f"cotangent/{name}"] for name in names]
 
     outputs, (grad_images, *grads) = gradients(
-        traced(model),
+        model,
         [reference["observations"], *model.free.values()],
         list(model.weights.by_name.values()),
         lambda flat: [*cotangents, *(0.0 for _ in flat[3:])],

@@ -18,7 +18,7 @@ from keras_agalite import convert
 from keras_agalite.models import MLPEncoder
 from keras_agalite.models.offline.parts import Noise
 from keras_agalite.models.offline.valves import CrossAttention2Valve
-from tests.helpers import compiled, gradients, to_numpy, traced
+from tests.helpers import compiled, gradients, to_numpy
 from tests.models.offline.released import (
     ReleasedDecisionTransformer,
     ReleasedELMUR,
@@ -205,7 +205,7 @@ def test_segments_equal_those_of_the_authors(stem, detach):
     cotangents = list(reference["cotangent"])
 
     (outputs, memories), (grad_states, grad_returns, *grads) = gradients(
-        traced(lambda s, r: run_segments(policy, reference, s, r)),
+        lambda s, r: run_segments(policy, reference, s, r),
         [reference["states"], reference["returns_to_go"]],
         policy.trainable_weights,
         lambda flat: [*cotangents, *(0.0 for _ in flat[len(cotangents) :])],

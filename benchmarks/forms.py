@@ -52,7 +52,7 @@ def textbook_attention(
     *,
     r: int,
     start: Any = None,
-    mask: Any = None,
+    **unused: Any,
 ) -> tuple[Any, Any]:
     """The paper's equations as they stand: r oscillators, every state kept."""
     p_q, p_k, p_g = expansions

@@ -33,12 +33,14 @@ class AGaLiTeBlock(GatedBlock):
         intermediate_dim: int,
         eta: int,
         r: int,
+        restart_clock: bool,
         embed: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(hidden_dim, num_heads, head_dim, embed, **kwargs)
         self.eta = eta
         self.r = r
+        self.restart_clock = restart_clock
         self.state_size = agalite_state_size(num_heads, head_dim, eta, r)
         # Each head: key, query, value, beta, gamma.
         self.projection = self.dense(num_heads * 5 * head_dim, "projection")
@@ -72,6 +74,7 @@ class AGaLiTeBlock(GatedBlock):
             (ops.relu(p_query), ops.relu(p_key), ops.sigmoid(p_gamma)),
             state,
             r=self.r,
+            restart_clock=self.restart_clock,
             start=start,
             mask=mask,
         )
@@ -91,14 +94,15 @@ class AGaLiTeCell(BlockCell):
     Call arguments:
         inputs: Tensor of shape `(batch, features)`.
         states: List of `num_layers` tensors of shape `(batch, size)`.
-        start: Optional boolean tensor of shape `(batch,)`: empties the sums, while
-            the clock of the oscillators runs on.
+        start: Optional boolean tensor of shape `(batch,)`: empties the sums. The clock
+            of the oscillators runs on, or restarts with `restart_clock`.
 
     Returns:
         `(output, states)`: the output of shape `(batch, hidden_dim)`.
 
     Raises:
-        ValueError: If an argument is not a positive integer.
+        ValueError: If `restart_clock` is not a boolean or another argument is not a
+            positive integer.
 
     Example:
 
@@ -106,6 +110,7 @@ class AGaLiTeCell(BlockCell):
     """
 
     block_class = AGaLiTeBlock
+    bool_args = ("restart_clock",)
 
 
 @keras.saving.register_keras_serializable(package="keras_agalite")
@@ -126,12 +131,18 @@ class AGaLiTe(SequenceMemory):
         head_dim: Width of one head.
         intermediate_dim: Width of the feed-forward.
         eta: Feature expansion of keys, queries and gates.
-        r: Number of oscillators.
+        r: Number of oscillators. Two tell odd steps from even ones; with more of them
+            the read-out comes closer to that of GaLiTe, at the price of a larger
+            state and the same number of weights.
+        restart_clock: Whether the clock of the oscillators starts again with each
+            episode. In the authors' code it runs on. Set it where `r` is above 3 and
+            episodes are learnt from their first step, as from recordings: the outputs
+            then depend on the clock.
         **kwargs: Arguments of `MemoryRNN`.
 
     Call arguments, returns and errors: as in `MemoryRNN`. The state is a list of
     `num_layers` tensors of shape `(batch, size)`. Where an episode starts, the sums
-    are emptied and the clock of the oscillators runs on, as in the authors' code.
+    are emptied.
 
     Example:
 
@@ -153,6 +164,7 @@ class AGaLiTe(SequenceMemory):
         intermediate_dim: int = 128,
         eta: int = 4,
         r: int = 2,
+        restart_clock: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -163,6 +175,7 @@ class AGaLiTe(SequenceMemory):
             intermediate_dim=intermediate_dim,
             eta=eta,
             r=r,
+            restart_clock=restart_clock,
             **kwargs,
         )
 
@@ -184,4 +197,5 @@ class AGaLiTe(SequenceMemory):
             "intermediate_dim": hidden_dim,
             "eta": eta,
             "r": 2,
+            "restart_clock": False,
         }

@@ -21,6 +21,7 @@ from keras import ops
 
 from keras_agalite.ops import _backend
 from keras_agalite.ops.checks import check_inputs
+from keras_agalite.ops.episodes import steps_of_episode
 from keras_agalite.ops.linear_scan import linear_scan
 from keras_agalite.ops.precision import at_least_float32, largest_count
 
@@ -128,6 +129,7 @@ def agalite_attention(
     state: Any,
     *,
     r: int,
+    restart_clock: bool = False,
     start: Any = None,
     mask: Any = None,
 ) -> tuple[Any, Any]:
@@ -154,8 +156,10 @@ def agalite_attention(
         state: Tensor of shape `(batch, agalite_state_size(...))`; zeros are the
             empty memory with the clock at its start.
         r: Number of oscillators.
+        restart_clock: Whether the clock starts again with an episode. In the authors'
+            code it runs on, which makes no difference for `r` of 3 and below.
         start: Optional boolean tensor `(batch, time)`: empties the memory before
-            the token is read. The clock runs on.
+            the token is read.
         mask: Optional boolean tensor `(batch, time)`: where False, the token is
             skipped, its start included.
 
@@ -180,21 +184,24 @@ def agalite_attention(
     keys, values, clock = unpack_agalite_state(state, heads, head_dim, eta, r)
     cosines, weights = oscillators(r)
     length = ops.shape(value)[1]
+    # Where no start sets the clock, one that is NaN would stay; it begins anew.
+    count = ops.cast(ops.where(ops.isfinite(clock), clock, 0.0), "int32")
     # Steps taken before each token, from which its cosines follow.
-    if mask is None:
-        steps = ops.arange(length, dtype="int32")[None, :]
-        total = length
+    if restart_clock and start is not None:
+        start = ops.cast(start, "bool")
+        steps, total = steps_of_episode(count, value[:, :, 0, 0], start, mask)
+    elif mask is None:
+        steps = count[:, None] + ops.arange(length, dtype="int32")[None, :]
+        total = count + length
     else:
         valid = ops.cast(mask, "int32")
-        steps = ops.cumsum(valid, axis=1) - valid
-        total = ops.sum(valid, axis=1)
-    # No start sets the clock, so one that is NaN would stay; it begins anew.
-    count = ops.cast(ops.where(ops.isfinite(clock), clock, 0.0), "int32")
+        steps = count[:, None] + ops.cumsum(valid, axis=1) - valid
+        total = count + ops.sum(valid, axis=1)
     # The last column is the normaliser's: an oscillator that stands still.
     table = np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)
     phases = ops.take(
         ops.convert_to_tensor(table, dtype),
-        (count[:, None] + steps) % cosines.shape[0],
+        steps % cosines.shape[0],
         axis=0,
     )
     inputs.append(phases)
@@ -230,5 +237,5 @@ def agalite_attention(
         outputs, keys, values = form(
             inputs, keys, values, start, folded, scale, EPSILON
         )
-    clock = ops.cast((count + total) % clock_modulus(r, state_dtype), dtype)
+    clock = ops.cast(total % clock_modulus(r, state_dtype), dtype)
     return outputs, ops.cast(pack_agalite_state(keys, values, clock), state_dtype)

@@ -29,6 +29,28 @@ def test_state_is_smaller_than_the_papers():
     assert sum(AGaLiTe().state_size) == 9_220
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_with_seven_oscillators_a_start_is_a_fresh_state_if_the_clock_restarts(
+    restarts,
+):
+    memory = make_memory("agalite", return_state=True, r=7, restart_clock=restarts)
+    x, start = random_sequences(), np.zeros((BATCH, TIME), bool)
+    start[:, 2] = True
+
+    whole, *state = run(memory, x, initial_state=some_state(memory), start=start)
+    alone, *fresh = run(memory, x[:, 2:])
+
+    is_fresh = np.allclose(whole[:, 2:], alone, atol=1e-5)
+    assert is_fresh == restarts
+    assert np.allclose(state, fresh, atol=1e-5) == restarts
+
+
+@pytest.mark.once
+def test_a_clock_restarts_or_does_not():
+    with pytest.raises(ValueError, match="`restart_clock` must be True or False"):
+        AGaLiTe(restart_clock="yes")
+
+
 def test_a_mask_comes_along_from_an_embedding():
     tokens = np.array([[3, 1, 0, 2, 4, 0, 0], [0, 2, 2, 1, 4, 4, 3]])
     embedding = keras.layers.Embedding(5, FEATURES, mask_zero=True)

@@ -45,10 +45,10 @@ def run(*arrays, **options):
     return to_numpy(compiled(functools.partial(attend, **options))(*arrays))
 
 
-def attend(query, key, value, beta, gamma, *rest, r, start=None, mask=None):
+def attend(query, key, value, beta, gamma, *rest, **options):
     *expansions, state = rest
     return agalite_attention(
-        query, key, value, beta, gamma, expansions, state, r=r, start=start, mask=mask
+        query, key, value, beta, gamma, expansions, state, **options
     )
 
 
@@ -66,6 +66,29 @@ def test_matches_the_oracle(time, r):
     for ours, theirs in zip(outputs, plain(*arrays), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert_gradients_match(plain, arrays, grads)
+
+
+@pytest.mark.parametrize(("time", "masked"), [(1, False), (40, False), (40, True)])
+def test_a_clock_that_restarts_matches_the_oracle(time, masked):
+    start, mask = random_starts(2, time), np.ones((2, time), bool)
+    start[0, -1] = True
+    if masked:
+        mask = np.random.default_rng(0).random((2, time)) < 0.6
+    options = {"r": 7, "start": start, "mask": mask if masked else None}
+    arrays = random_arrays(time, 7)
+
+    def kept(*arrays):
+        y, state = attend(*arrays, restart_clock=True, **options)
+        return keras.ops.where(mask[:, :, None, None], y, 0.0), state
+
+    outputs, grads = gradients(kept, arrays)
+
+    plain = functools.partial(oracles.agalite_attention, restart_clock=True, **options)
+    for ours, theirs in zip(outputs, plain(*arrays), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert_gradients_match(plain, arrays, grads)
+    _, runs_on = oracles.agalite_attention(*arrays, **options)
+    assert (runs_on[:, -1] != outputs[1][:, -1]).any()
 
 
 @pytest.mark.slow

@@ -53,7 +53,9 @@ def fold(tilde_k, tilde_v, s, tick):
     return np.concatenate([x.reshape(batch, -1) for x in parts], axis=1)
 
 
-def agalite_attention(query, key, value, beta, gamma, *rest, r, start=None, mask=None):
+def agalite_attention(
+    query, key, value, beta, gamma, *rest, r, restart_clock=False, start=None, mask=None
+):
     """`naive.agalite_attention` with our state; a masked token is taken out."""
     *expansions, state = rest
     sizes = (*value.shape[2:], expansions[0].shape[-1], r)
@@ -73,6 +75,7 @@ def agalite_attention(query, key, value, beta, gamma, *rest, r, start=None, mask
             (p_q, p_k, p_g),
             *unfold(state[row : row + 1], *sizes),
             start=start[row : row + 1, kept],
+            restart_clock=restart_clock,
         )
         outputs[row, kept] = y[0]
         states[row] = fold(*final)[0]

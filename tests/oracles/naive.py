@@ -34,6 +34,7 @@ def agalite_attention(
     s: Any,
     tick: Any,
     start: Any = None,
+    restart_clock: bool = False,
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """The official form: all r oscillators, cosines of an ever-growing clock.
 
@@ -71,6 +72,8 @@ def agalite_attention(
             tilde_k = np.where(first[:, None], 0.0, tilde_k)
             tilde_v = np.where(first[:, None], 0.0, tilde_v)
             s = np.where(first, 0.0, s)
+            if restart_clock:
+                tick = np.where(first[:, 0, 0], 1.0, tick)
         tick = tick + 1.0
         cos = np.cos(omega * tick[:, None])[:, :, None, None]
         k, q = flat(p_k[:, t], key[:, t]), flat(p_q[:, t], query[:, t])

@@ -1,6 +1,6 @@
 """AGaLiTe: the block, the cell that takes one step, the layer that takes many."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -153,6 +153,7 @@ class AGaLiTe(SequenceMemory):
 
     short_name = "agalite"
     cell_class = AGaLiTeCell
+    added_arguments: ClassVar[dict[str, Any]] = {"restart_clock": False}
 
     def __init__(
         self,
@@ -197,5 +198,4 @@ class AGaLiTe(SequenceMemory):
             "intermediate_dim": hidden_dim,
             "eta": eta,
             "r": 2,
-            "restart_clock": False,
         }

@@ -22,10 +22,13 @@ class ConfiguredMemory(MemoryRNN, abc.ABC):
         cell_config: The arguments of its constructor, without those of `MemoryRNN`:
             JSON can hold them, and one of them is `hidden_dim`, the width of the
             output.
+        added_arguments: Those that came after presets of the class, and their
+            defaults: a preset holds one of them where it is another.
     """
 
     short_name: ClassVar[str]
     cell_config: dict[str, Any]
+    added_arguments: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     @abc.abstractmethod
@@ -71,7 +74,7 @@ class ConfiguredMemory(MemoryRNN, abc.ABC):
             eta: Its feature expansion.
 
         Returns:
-            All that `cell_config` holds.
+            All that `cell_config` holds, but for `added_arguments`.
         """
 
     def get_config(self) -> dict[str, Any]:

@@ -85,7 +85,8 @@ class Part(NamedTuple):
                 f"`get_config` returns. Received: none of {missing}"
             )
         arguments = {name: config[name] for name in required}
-        return cls(type(layer), layer.dtype_policy.name, _with_spaces(arguments))
+        arguments = _with_spaces(_without_added(type(layer), arguments))
+        return cls(type(layer), layer.dtype_policy.name, arguments)
 
     @classmethod
     def from_config(
@@ -105,14 +106,16 @@ class Part(NamedTuple):
             )
         check_dtype(config.get("dtype"))
         arguments, names = config.get("config"), argument_names(table[name])
-        if not isinstance(arguments, dict) or set(arguments) != set(names):
+        added = _added_arguments(table[name])
+        if not isinstance(arguments, dict) or set(added | arguments) != set(names):
             raise ValueError(
                 f"Expected the arguments {names} for {name}. "
                 f"Received: {reprlib.repr(arguments)}"
             )
         for key, form in argument_forms(table[name]).items():
-            form.check(key, arguments[key])
-        return cls(table[name], config["dtype"], _with_spaces(arguments))
+            form.check(key, (added | arguments)[key])
+        arguments = _with_spaces(_without_added(table[name], arguments))
+        return cls(table[name], config["dtype"], arguments)
 
     def trained_as(self, layer: Any) -> "Part":
         """The same, keeping activations as this layer does."""
@@ -284,3 +287,14 @@ def argument_names(cls: type[Any]) -> list[str]:
     skipped = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     names = [p.name for p in signature if p.kind not in skipped]
     return [name for name in names if name not in ("self", *PARTS)]
+
+
+def _added_arguments(cls: type[Any]) -> dict[str, Any]:
+    """What a memory's arguments are that its presets may leave out."""
+    added: dict[str, Any] = getattr(cls, "added_arguments", {})
+    return added
+
+
+def _without_added(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    added = _added_arguments(cls)
+    return {k: v for k, v in arguments.items() if k not in added or v != added[k]}

@@ -59,7 +59,7 @@ def test_arguments_of_the_zoo_are_complete_and_grow(name):
     assert counts == sorted(set(counts))
     assert [config["hidden_dim"] for config in configs] == widths
     built = memory(**configs[0])
-    assert built.cell_config == configs[0]
+    assert built.cell_config == configs[0] | memory.added_arguments
     assert built.compute_output_shape((2, 3, 5))[-1] == 8
 
 

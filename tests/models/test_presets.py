@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 from keras import tree
 
-from keras_agalite.layers import GTrXL, StableHadamardMemory
+from keras_agalite.layers import AGaLiTe, GTrXL, StableHadamardMemory
 from keras_agalite.models import (
     ConvEncoder,
     GridEncoder,
@@ -46,6 +46,24 @@ def assert_same_policy(copy, policy):
     assert copy.observation_space == policy.observation_space
     assert copy.action_space == policy.action_space
     assert_close(copy.step(observation, state), policy.step(observation, state))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_argument_that_came_later_is_written_where_it_is_set(restarts, tmp_path):
+    memory = AGaLiTe(1, hidden_dim=8, r=7, restart_clock=restarts)
+    policy = MemoryPolicy(MLPEncoder(VECTOR), memory, spaces.Discrete(2), 8)
+
+    policy.save_to_preset(tmp_path)
+
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["memory"]["config"].get("restart_clock") == (restarts or None)
+    copy = MemoryPolicy.from_preset(tmp_path)
+    assert copy.memory.cell_config == memory.cell_config
+    config["memory"]["config"]["restart_clock"] = 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"restart_clock"):
+        MemoryPolicy.from_preset(tmp_path)
 
 
 @pytest.mark.parametrize("memory", [name for name in MEMORIES if name != "stacked"])

@@ -80,9 +80,15 @@ FAULTS = {
     ),
     "clock_counts_beyond_its_dtype": Fault(
         "state",
-        "ops.cast((count + total) % clock_modulus(r, state_dtype), dtype)",
-        "ops.cast(count + total, dtype)",
+        "ops.cast(total % clock_modulus(r, state_dtype), dtype)",
+        "ops.cast(total, dtype)",
         f"{OPS}::test_clock_wraps_where_float32_would_stop_counting",
+    ),
+    "clock_never_restarts": Fault(
+        "start",
+        "if restart_clock and start is not None:",
+        "if restart_clock and start is None:",
+        f"{OPS}::test_a_clock_that_restarts_matches_the_oracle",
     ),
     "state_is_in_half_precision": Fault(
         "state",

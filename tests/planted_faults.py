@@ -86,8 +86,8 @@ FAULTS = {
     ),
     "clock_never_restarts": Fault(
         "start",
-        "if restart_clock and start is not None:",
-        "if restart_clock and start is None:",
+        "restart = start if restart_clock else None",
+        "restart = None",
         f"{OPS}::test_a_clock_that_restarts_matches_the_oracle",
     ),
     "state_is_in_half_precision": Fault(

@@ -111,6 +111,8 @@ def attention_inputs(
     check_inputs(state, start, mask, **dict(zip(names, inputs, strict=True)))
     dtype = at_least_float32(inputs[2].dtype)
     inputs = [ops.cast(x, dtype) for x in inputs]
+    if start is not None:
+        start = ops.cast(start, "bool")
     if mask is not None:
         valid = ops.cast(mask, "bool")[:, :, None, None]
         inputs = [ops.where(valid, x, 0.0) for x in inputs]
@@ -187,16 +189,12 @@ def agalite_attention(
     # Where no start sets the clock, one that is NaN would stay; it begins anew.
     count = ops.cast(ops.where(ops.isfinite(clock), clock, 0.0), "int32")
     # Steps taken before each token, from which its cosines follow.
-    if restart_clock and start is not None:
-        start = ops.cast(start, "bool")
-        steps, total = steps_of_episode(count, value[:, :, 0, 0], start, mask)
-    elif mask is None:
+    restart = start if restart_clock else None
+    if restart is None and mask is None:
         steps = count[:, None] + ops.arange(length, dtype="int32")[None, :]
         total = count + length
     else:
-        valid = ops.cast(mask, "int32")
-        steps = count[:, None] + ops.cumsum(valid, axis=1) - valid
-        total = count + ops.sum(valid, axis=1)
+        steps, total = steps_of_episode(count, value[:, :, 0, 0], restart, mask)
     # The last column is the normaliser's: an oscillator that stands still.
     table = np.pad(cosines, ((0, 0), (0, 1)), constant_values=1.0)
     phases = ops.take(
@@ -231,8 +229,6 @@ def agalite_attention(
         carry = [keys, values]
         outputs, (keys, values) = linear_scan(gates, read, carry, inputs, start)
     else:
-        if start is not None:
-            start = ops.cast(start, "bool")
         folded = ops.convert_to_tensor(weights, dtype)
         outputs, keys, values = form(
             inputs, keys, values, start, folded, scale, EPSILON

@@ -1,4 +1,5 @@
 import ctypes.util
+import gc
 import itertools
 import os
 import signal
@@ -16,9 +17,7 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-import keras
 import pytest
-from keras.src.utils import naming, rng_utils
 
 from keras_agalite.environments._packages import is_installed
 from keras_agalite.environments.catalog import REQUIREMENTS
@@ -58,13 +57,22 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in missing]
 
 
+def pytest_collection_finish():
+    """Has the garbage collector look less often, and not at what was imported."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
 def pytest_runtest_setup(item):
     """Numbers what is traced from the test's name on, whatever ran before it.
 
     XLA's persistent cache knows TensorFlow's functions by their names, which end in a
     count, and layers by Keras's, which do too.
     """
+    import keras  # not above: the process that deals tests to others needs none
+
     if keras.backend.backend() == "tensorflow":
+        from keras.src.utils import naming
         from tensorflow.python.framework import ops
 
         naming.reset_uids()  # `clear_session` would empty the cache of kernels
@@ -78,6 +86,9 @@ def _seed(request):
 
     Its seed empties its cache of kernels, and Keras would import it on any backend.
     """
+    import keras
+    from keras.src.utils import rng_utils
+
     with pytest.MonkeyPatch.context() as patch:
         draws = request.path.parent.name in ("integrations", "training")
         if keras.backend.backend() != "tensorflow" or not draws:
@@ -88,6 +99,8 @@ def _seed(request):
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Small programs that run once: less optimisation, less time, children included."""
+    import keras
+
     name = "jax_disable_most_optimizations"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(name.upper(), "1")

@@ -62,6 +62,24 @@ def recipe_file(tmp_path):
     return str(file)
 
 
+@pytest.mark.process
+def test_a_run_imports_no_tensorflow(recipe_file, tmp_path):
+    """Keras and TensorBoard would, which takes seconds, and may still do it later."""
+    pytest.importorskip("tensorflow")
+    code = f"""
+import sys
+from keras.src.utils import module_utils
+from training.__main__ import main
+
+run = {str(tmp_path / "run")!r}
+assert main(["train", {recipe_file!r}, "--run-dir", run]) == 0
+assert "tensorflow" not in sys.modules
+assert module_utils.tensorflow.available
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
 def final_weights(run):
     return [np.asarray(w) for w in run.state[0].weights]
 

@@ -2,6 +2,7 @@
 
 import abc
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import gymnasium
 import keras
 import numpy as np
+from keras.src.utils import module_utils
 
 from training.evaluation.evaluate import check_evaluation
 from training.evaluation.validation import Validation
@@ -30,6 +32,25 @@ from training.runs.session import Session
 # Waits for an iteration and gives its metrics (means over minibatches), the episodes
 # that ended in it, and the seconds that its parts took, by the name of their speed.
 Report = Callable[[], tuple[dict[str, float], list[dict[str, Any]], dict[str, float]]]
+
+
+@contextlib.contextmanager
+def _without_tensorflow() -> Iterator[None]:
+    """Lets Keras do without TensorFlow, unless something has imported it.
+
+    Where it is installed, Keras imports it on any backend, to describe a layer and to
+    set seeds, which takes seconds. It notes whether TensorFlow is there when it first
+    asks; for the time of a run the note says no.
+    """
+    tensorflow = module_utils.tensorflow
+    if "tensorflow" in sys.modules or tensorflow._available is not None:
+        yield
+        return
+    tensorflow._available = False
+    try:
+        yield
+    finally:
+        tensorflow._available = None
 
 
 class Run(abc.ABC):
@@ -103,7 +124,8 @@ class Run(abc.ABC):
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
         try:
-            yield
+            with _without_tensorflow():
+                yield
         finally:
             keras.config.set_floatx(floatx)
             keras.config.set_dtype_policy(policy)

@@ -5,7 +5,9 @@ All names are those of curve.jsonl, behind one of the prefixes of `GROUPS`.
 
 import contextlib
 import importlib.util
+import sys
 import threading
+import types
 import uuid
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,9 @@ class TensorBoard:
         self.folder = folder
         self.writer: Any = None
         if importlib.util.find_spec("tensorboard"):
+            # TensorBoard's name for "without TensorFlow", where that is installed.
+            name = "tensorboard.compat.notf"
+            sys.modules.setdefault(name, types.ModuleType(name))
             from tensorboard import summary
 
             self._hook = threading.excepthook
@@ -78,7 +83,7 @@ class TensorBoard:
     def _named(self) -> Any:
         try:
             yield
-        # Where TensorFlow is installed it writes the file, with errors of its own.
+        # If TensorBoard took TensorFlow before, that writes, with errors of its own.
         except Exception as error:
             raise OSError(f"Cannot write {self.folder}: {error}") from error
 

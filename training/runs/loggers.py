@@ -5,9 +5,9 @@ All names are those of curve.jsonl, behind one of the prefixes of `GROUPS`.
 
 import contextlib
 import importlib.util
-import sys
-import threading
-import types
+import os
+import socket
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -46,45 +46,51 @@ class TensorBoard:
 
     Args:
         folder: Where the events go.
+
+    Raises:
+        OSError: If they cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.writer: Any = None
         if importlib.util.find_spec("tensorboard"):
-            # TensorBoard's name for "without TensorFlow", where that is installed.
-            name = "tensorboard.compat.notf"
-            sys.modules.setdefault(name, types.ModuleType(name))
-            from tensorboard import summary
+            # Its `SummaryWriter` imports TensorFlow where that is installed.
+            from tensorboard.summary.writer.record_writer import RecordWriter
 
-            self._hook = threading.excepthook
-            threading.excepthook = self._thread_failed
+            now = f"{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
             with self._named():
-                self.writer = summary.Writer(str(folder))
+                folder.mkdir(parents=True, exist_ok=True)
+                file = (folder / f"events.out.tfevents.{now}").open("xb")
+                self.writer = RecordWriter(file)
+            self._write(file_version="brain.Event:2")
 
     def add(self, row: dict[str, Any]) -> None:
         if self.writer:
-            with self._named():
-                for name, value in grouped(row).items():
-                    self.writer.add_scalar(name, value, row["step"])
+            values = [
+                {"tag": name, "simple_value": value}
+                for name, value in grouped(row).items()
+            ]
+            self._write(step=row["step"], summary={"value": values})
 
     def close(self) -> None:
         if self.writer:
-            with self._named(), contextlib.closing(self.writer):
-                self.writer.flush()
-            threading.excepthook = self._hook
+            with self._named():
+                self.writer.close()
 
-    def _thread_failed(self, failure: Any) -> None:
-        """Shows what ended a thread, but not its writer's: `add` raises that again."""
-        if not type(failure.thread).__module__.startswith("tensorboard."):
-            self._hook(failure)
+    def _write(self, **event: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        with self._named():
+            event = Event(wall_time=time.time(), **event)
+            self.writer.write(event.SerializeToString())
+            self.writer.flush()
 
     @contextlib.contextmanager
     def _named(self) -> Any:
         try:
             yield
-        # If TensorBoard took TensorFlow before, that writes, with errors of its own.
-        except Exception as error:
+        except OSError as error:
             raise OSError(f"Cannot write {self.folder}: {error}") from error
 
 

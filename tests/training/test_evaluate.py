@@ -31,8 +31,9 @@ NAMES = sorted(
 
 
 def marks(name):
-    """The longest episodes on every backend, where golden actions hold the others."""
-    once = () if name == "tmaze_200" else (pytest.mark.once,)
+    """Long episodes on every backend, where golden actions hold the others."""
+    everywhere = name in ("tmaze_10", "hidden_goal_trials")
+    once = () if everywhere else (pytest.mark.once,)
     if name == "vizdoom_two_colors":  # a minute and a half
         once = (*once, pytest.mark.slow)
     info, _ = resolve(load_recipe(ZOO / name / "recipe.toml").environment)
@@ -75,7 +76,6 @@ def test_sampled_episodes_repeat_with_their_seed(tmp_path):
     ("name", "most"),
     [
         ("tmaze_10", 0.75),
-        ("tmaze_200", 0.75),
         # It walks on for ever.
         pytest.param(
             "minigrid_memory_11", 0.0, marks=pytest.mark.environments("minigrid")

@@ -205,9 +205,9 @@ def test_the_released_weights_fit_into_the_wheel():
 
 def test_the_list_names_environments_with_their_arguments():
     policies = {policy.name: policy for policy in zoo.list_policies()}
-    info = policies["tmaze_200"]
+    info = policies["tmaze_10"]
     env = environments.make(info.environment, **info.environment_arguments)
-    assert env.unwrapped.corridor_length == 200
+    assert env.unwrapped.corridor_length == 10
     for info in policies.values():
         resolve(info.environment)  # raises if there is none
 

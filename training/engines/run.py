@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium
 import keras
 import numpy as np
-from keras.src.utils import module_utils
 
 from training.evaluation.evaluate import check_evaluation
 from training.evaluation.validation import Validation
@@ -42,15 +41,16 @@ def _without_tensorflow() -> Iterator[None]:
     set seeds, which takes seconds. It notes whether TensorFlow is there when it first
     asks; for the time of a run the note says no.
     """
-    tensorflow = module_utils.tensorflow
-    if "tensorflow" in sys.modules or tensorflow._available is not None:
+    utils = sys.modules.get("keras.src.utils.module_utils")  # private: it may go
+    notes = vars(utils.tensorflow) if hasattr(utils, "tensorflow") else {}
+    if "tensorflow" in sys.modules or notes.get("_available", False) is not None:
         yield
         return
-    tensorflow._available = False
+    notes["_available"] = False
     try:
         yield
     finally:
-        tensorflow._available = None
+        notes["_available"] = None
 
 
 class Run(abc.ABC):

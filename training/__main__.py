@@ -253,12 +253,30 @@ def _train(options: Any) -> None:
     check_backend(recipe.engine)
     if options.wandb:
         check_wandb()
+    _leave_out_tensorflow(recipe.seed)
     result = train(recipe, run_dir, options.wandb, options.video)
     if result:
         show(result)
         print(f"written to {run_dir}")
     if result and options.video:
         _write_video(run_dir / "preset", run_dir / "episodes.gif", 3)
+
+
+def _leave_out_tensorflow(seed: int) -> None:
+    """Sets Keras's seed while TensorFlow cannot be imported, if it was not before.
+
+    On any backend Keras asks once whether it is installed, and imports it if so, which
+    takes seconds. Others may import it afterwards.
+    """
+    import keras
+
+    if "tensorflow" in sys.modules:
+        return
+    sys.modules["tensorflow"] = None  # an import of it fails
+    try:
+        keras.utils.set_random_seed(seed)
+    finally:
+        del sys.modules["tensorflow"]
 
 
 def _choose_backend(options: Any) -> Any:

@@ -205,9 +205,10 @@ def test_the_released_weights_fit_into_the_wheel():
 
 def test_the_list_names_environments_with_their_arguments():
     policies = {policy.name: policy for policy in zoo.list_policies()}
-    info = policies["tmaze_10"]
-    env = environments.make(info.environment, **info.environment_arguments)
-    assert env.unwrapped.corridor_length == 10
+    chain, maze = policies["memory_chain_100"], policies["tmaze_10"]
+    assert chain.environment_arguments == {"memory_length": 100}
+    assert maze.environment_arguments == {"corridor_length": 10, "num_distractors": 6}
+    environments.make(maze.environment, **maze.environment_arguments)
     for info in policies.values():
         resolve(info.environment)  # raises if there is none
 

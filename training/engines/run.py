@@ -2,7 +2,6 @@
 
 import abc
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,26 +30,6 @@ from training.runs.session import Session
 # Waits for an iteration and gives its metrics (means over minibatches), the episodes
 # that ended in it, and the seconds that its parts took, by the name of their speed.
 Report = Callable[[], tuple[dict[str, float], list[dict[str, Any]], dict[str, float]]]
-
-
-@contextlib.contextmanager
-def _without_tensorflow() -> Iterator[None]:
-    """Lets Keras do without TensorFlow, unless something has imported it.
-
-    Where it is installed, Keras imports it on any backend, to describe a layer and to
-    set seeds, which takes seconds. It notes whether TensorFlow is there when it first
-    asks; for the time of a run the note says no.
-    """
-    utils = sys.modules.get("keras.src.utils.module_utils")  # private: it may go
-    notes = vars(utils.tensorflow) if hasattr(utils, "tensorflow") else {}
-    if "tensorflow" in sys.modules or notes.get("_available", False) is not None:
-        yield
-        return
-    notes["_available"] = False
-    try:
-        yield
-    finally:
-        notes["_available"] = None
 
 
 class Run(abc.ABC):
@@ -124,8 +103,7 @@ class Run(abc.ABC):
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
         try:
-            with _without_tensorflow():
-                yield
+            yield
         finally:
             keras.config.set_floatx(floatx)
             keras.config.set_dtype_policy(policy)

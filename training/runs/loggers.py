@@ -82,8 +82,8 @@ class TensorBoard:
         from tensorboard.compat.proto.event_pb2 import Event
 
         with self._named():
-            event = Event(wall_time=time.time(), **event)
-            self.writer.write(event.SerializeToString())
+            record = Event(wall_time=time.time(), **event).SerializeToString()
+            self.writer.write(record)
             self.writer.flush()
 
     @contextlib.contextmanager
